@@ -1,0 +1,213 @@
+"""Decoded samples: kept once on disk, memory-mapped, under a key made of the files' contents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perpixel.data.samples import Sample
+from perpixel.errors import DataError
+from perpixel.images import read_image
+
+DecodeTarget = Callable[[Path], NDArray[Any]]
+Progress = Callable[[int, int], None]
+
+_FORMAT = 1
+_LARGEST_BYTES = 16 * 2**30
+_SHOWN = 8
+
+
+class DecodedSamples(Protocol):
+    """Images and targets at their original sizes, by position."""
+
+    notes: dict[str, int]
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """image_hwc, RGB."""
+
+    def target(self, index: int) -> NDArray[Any]:
+        """target_hw in the task's own values."""
+
+
+class StreamedSamples:
+    """Files are decoded each time they are asked for."""
+
+    def __init__(self, samples: Sequence[Sample], decode_target: DecodeTarget) -> None:
+        self.samples, self.decode_target = samples, decode_target
+        self.notes: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return read_image(self.samples[index].image).pixels_hwc
+
+    def target(self, index: int) -> NDArray[Any]:
+        path = self.samples[index].target
+        assert path is not None
+        return self.decode_target(path)
+
+
+@dataclass
+class CachedSamples:
+    """Decoded samples in one memory-mapped file; ``table`` rows are (image offset, target offset, height, width)."""
+
+    folder: Path
+    table: NDArray[np.int64]
+    target_dtype: np.dtype[Any]
+    notes: dict[str, int]
+
+    def __post_init__(self) -> None:
+        self._bytes = np.memmap(self.folder / "pixels.bin", dtype=np.uint8, mode="r")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        start, _, height, width = self.table[index]
+        return np.asarray(self._bytes[start : start + height * width * 3]).reshape(height, width, 3)
+
+    def target(self, index: int) -> NDArray[Any]:
+        _, start, height, width = self.table[index]
+        size = height * width * self.target_dtype.itemsize
+        return np.asarray(self._bytes[start : start + size]).view(self.target_dtype).reshape(height, width)
+
+
+def cache_folder() -> Path:
+    """``PERPIXEL_CACHE``, else ``perpixel`` in the user's cache folder. Deleting it is always safe."""
+    named = os.environ.get("PERPIXEL_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perpixel"
+
+
+def decode_samples(
+    samples: Sequence[Sample],
+    decode_target: DecodeTarget,
+    *,
+    meaning: str,
+    use_cache: bool,
+    progress: Progress | None = None,
+) -> DecodedSamples:
+    """Decode labelled samples, from the cache when they are in it.
+
+    Args:
+        decode_target: reads a target file; raises DataError.
+        meaning: what the targets mean (the class map); part of the key.
+        use_cache: False streams from the files.
+
+    Raises:
+        DataError: lists every file that cannot be read, and every pair whose sizes differ.
+    """
+    if not use_cache:
+        return StreamedSamples(samples, decode_target)
+    folder = cache_folder() / f"samples-{_key(samples, meaning)}"
+    if not (folder / "index.json").is_file() and not _build(samples, decode_target, folder, progress):
+        return StreamedSamples(samples, decode_target)
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    return CachedSamples(folder, np.load(folder / "table.npy"), np.dtype(index["target_dtype"]), index["notes"])
+
+
+def _key(samples: Sequence[Sample], meaning: str) -> str:
+    with ThreadPoolExecutor(4) as pool:
+        digests = pool.map(_digest, [path for sample in samples for path in (sample.image, sample.target) if path])
+        joined = hashlib.blake2b(f"{_FORMAT}\n{meaning}\n".encode(), digest_size=12)
+        for digest in digests:
+            joined.update(digest)
+    return joined.hexdigest()
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+
+
+def _build(samples: Sequence[Sample], decode_target: DecodeTarget, folder: Path, progress: Progress | None) -> bool:
+    """Decode everything into ``folder``; False when it would not fit. The folder appears whole or not at all."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        most = min(_LARGEST_BYTES, shutil.disk_usage(folder.parent).free // 2)
+        partial = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    except OSError:
+        return False
+    try:
+        if not _write(samples, decode_target, partial, most, progress):
+            return False
+        try:
+            os.replace(partial, folder)
+        except OSError:
+            # Another process finished the same cache first; its content is the same.
+            return (folder / "index.json").is_file()
+        return True
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(
+    samples: Sequence[Sample], decode_target: DecodeTarget, partial: Path, most: int, progress: Progress | None
+) -> bool:
+    table = np.zeros((len(samples), 4), dtype=np.int64)
+    problems: list[str] = []
+    notes: dict[str, int] = {}
+    dtype = np.dtype(np.uint8)
+    with (partial / "pixels.bin").open("wb") as file:
+        for position, sample in enumerate(samples):
+            try:
+                image_hwc, target_hw, file_notes = read_pair(sample, decode_target)
+            except DataError as error:
+                problems.append(error.text())
+                continue
+            for note in file_notes:
+                notes[note] = notes.get(note, 0) + 1
+            dtype = target_hw.dtype
+            file.write(b"\0" * (-file.tell() % 16))
+            table[position] = file.tell(), file.tell() + image_hwc.nbytes, *target_hw.shape
+            file.write(image_hwc.tobytes())
+            file.write(np.ascontiguousarray(target_hw).tobytes())
+            if file.tell() > most:
+                return False
+            if progress:
+                progress(position + 1, len(samples))
+    _refuse(problems, len(samples))
+    np.save(partial / "table.npy", table)
+    (partial / "index.json").write_text(json.dumps({"target_dtype": dtype.str, "notes": notes}), encoding="utf-8")
+    return True
+
+
+def read_pair(sample: Sample, decode_target: DecodeTarget) -> tuple[NDArray[np.uint8], NDArray[Any], list[str]]:
+    """Decode one image and its target; raises DataError when a file is unreadable or their sizes differ."""
+    loaded = read_image(sample.image)
+    assert sample.target is not None
+    target_hw = decode_target(sample.target)
+    if loaded.pixels_hwc.shape[:2] != target_hw.shape[:2]:
+        (height, width), (target_height, target_width) = loaded.pixels_hwc.shape[:2], target_hw.shape[:2]
+        raise DataError(
+            f"the image is {width}x{height}, its target {target_width}x{target_height} (width x height)",
+            where=sample.id,
+            rule=f"image and target have one size: {sample.image.name}, {sample.target.name}.",
+        )
+    return loaded.pixels_hwc, target_hw, loaded.notes
+
+
+def _refuse(problems: list[str], count: int) -> None:
+    if problems:
+        shown = [problem.replace("\n", " ") for problem in problems[:_SHOWN]]
+        rest = len(problems) - len(shown)
+        raise DataError(
+            f"{len(problems)} of {count} samples cannot be used",
+            details=shown + ([f"and {rest} more"] if rest > 0 else []),
+            cure="correct or remove these files; nothing is left out silently.",
+        )

@@ -1,0 +1,10 @@
+"""Networks: float images in [0, 1] in, raw outputs of the same size out, with weights that say what they are.
+
+The room knows no recipe: everything comes in as plain arguments.
+"""
+
+from perpixel.models.build import ARCHITECTURES, Architecture, build_model
+from perpixel.models.network import PixelModel
+from perpixel.models.weights import WeightsReport
+
+__all__ = ["ARCHITECTURES", "Architecture", "PixelModel", "WeightsReport", "build_model"]

@@ -1,0 +1,101 @@
+"""The one shape in which every network is used: `PixelModel`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perpixel.models.weights import WeightsReport
+
+__all__ = ["PixelModel"]
+
+
+class PixelModel(nn.Module):
+    """A network with its normalisation inside, for images of any size.
+
+    Args:
+        network: maps normalised ``image_bchw`` to raw ``output_bkhw`` at the same size; its ``encoder`` is the
+            pretrained part, all the rest is called the decoder.
+        mean, std: what the encoder's weights were trained with, a channel, for RGB in [0, 1].
+        divisor: the network wants sides that are a multiple of it, in pixels.
+        minimum_size: and at least this long, in pixels.
+    """
+
+    normalization_mean: Tensor
+    normalization_std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        divisor: int = 32,
+        minimum_size: int = 32,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("normalization_mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("normalization_std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        self.divisor = divisor
+        self.minimum_size = minimum_size
+        self.weights_report = WeightsReport(source="none")
+        self._encoder_frozen = False
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The pretrained part."""
+        encoder = self.network.encoder
+        assert isinstance(encoder, nn.Module)
+        return encoder
+
+    def forward(self, image_bchw: Tensor) -> Tensor:
+        """Raw ``output_bkhw`` (logits, no activation) at the size of ``image_bchw`` (RGB, float, [0, 1]).
+
+        Sides that the network cannot take are padded by repeating the border and cut off again: zeros would put an
+        edge into the image that is not there, mirroring fails where the image is smaller than the padding.
+        """
+        height, width = image_bchw.shape[-2:]
+        x_bchw = (image_bchw - self.normalization_mean) / self.normalization_std
+        extra_height, extra_width = self._padding(height), self._padding(width)
+        if not (extra_height or extra_width):
+            output_bkhw: Tensor = self.network(x_bchw)
+            return output_bkhw
+        top, left = extra_height // 2, extra_width // 2
+        margins = (left, extra_width - left, top, extra_height - top)
+        output_bkhw = self.network(F.pad(x_bchw, margins, mode="replicate"))
+        return output_bkhw[..., top : top + height, left : left + width]
+
+    def _padding(self, side: int) -> int:
+        wanted = max(-(-side // self.divisor) * self.divisor, self.minimum_size)
+        return wanted - side
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """All parameters of the encoder."""
+        return list(self.encoder.parameters())
+
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        """All parameters that are not the encoder's: decoder and head."""
+        of_encoder = {id(parameter) for parameter in self.encoder.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in of_encoder]
+
+    def freeze_encoder(self) -> None:
+        """Stop the encoder from changing: no gradients, and no new batch statistics, whatever ``train()`` says."""
+        self._encoder_frozen = True
+        self.encoder.requires_grad_(False)
+        self.encoder.eval()
+
+    def train(self, mode: bool = True) -> PixelModel:
+        """As `torch.nn.Module.train`, but a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self._encoder_frozen:
+            self.encoder.eval()
+        return self
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers of single weights: ``trained`` and ``frozen``."""
+        trained = sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+        return {"trained": trained, "frozen": sum(parameter.numel() for parameter in self.parameters()) - trained}
