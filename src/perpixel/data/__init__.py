@@ -1,0 +1,1 @@
+"""From a folder to batches: pairs, split, cache, fit, augmentation."""

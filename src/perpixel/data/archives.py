@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -28,20 +28,22 @@ def unpack_missing(archives: Iterable[Archive], root: Path) -> None:
             continue
         try:
             _unpack(source, folder)
-        except zipfile.BadZipFile:
+        except (zipfile.BadZipFile, zlib.error, EOFError):
             raise DataError("this zip file is damaged", where=source, cure="fetch it again.") from None
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: it wants a password, or an unknown compression.
             raise DataError(f"cannot unpack: {error}", where=source) from None
 
 
 def _unpack(source: Path, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         with zipfile.ZipFile(source) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            entries = {_name(entry): entry for entry in archive.infolist()}
+            entries = {name: entry for name, entry in entries.items() if not name.endswith("/") and not _is_note(name)}
             _check(entries, source)
-            for entry in entries:
-                destination = partial / entry.filename
+            for name, entry in entries.items():
+                destination = partial / name
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as reader, destination.open("wb") as writer:
                     shutil.copyfileobj(reader, writer)
@@ -49,20 +51,34 @@ def _unpack(source: Path, folder: Path) -> None:
         inner = partial / folder.name
         only = list(partial.iterdir()) == [inner] and inner.is_dir()
         partial.chmod(0o755)
-        os.replace(inner if only else partial, folder)
+        try:
+            (inner if only else partial).replace(folder)
+        except OSError:
+            if not folder.is_dir():  # Else another process has just unpacked it.
+                raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check(entries: list[zipfile.ZipInfo], source: Path) -> None:
-    outside = [entry.filename for entry in entries if _leaves(entry.filename)]
+def _name(entry: zipfile.ZipInfo) -> str:
+    return entry.filename.replace("\\", "/")  # Some tools on Windows write backslashes.
+
+
+def _is_note(name: str) -> bool:
+    """Files that macOS adds to every archive."""
+    parts = PurePosixPath(name).parts
+    return parts[:1] == ("__MACOSX",) or parts[-1:] == (".DS_Store",)
+
+
+def _check(entries: dict[str, zipfile.ZipInfo], source: Path) -> None:
+    outside = [name for name in entries if _leaves(name)]
     if outside:
         raise DataError("this zip holds names that leave its folder", where=source, details=outside[:5])
-    links = [entry.filename for entry in entries if (entry.external_attr >> 16) & 0o170000 == 0o120000]
+    links = [name for name, entry in entries.items() if (entry.external_attr >> 16) & 0o170000 == 0o120000]
     if links:
         raise DataError("this zip holds symbolic links", where=source, details=links[:5])
-    unpacked = sum(entry.file_size for entry in entries)
-    packed = max(1, sum(entry.compress_size for entry in entries))
+    unpacked = sum(entry.file_size for entry in entries.values())
+    packed = max(1, sum(entry.compress_size for entry in entries.values()))
     if len(entries) > _MOST_FILES or unpacked > packed * _MOST_RATIO:
         raise DataError(
             f"this zip would unpack {len(entries)} files, {unpacked / 2**30:.1f} GiB, from {packed / 2**20:.1f} MiB",
@@ -72,5 +88,5 @@ def _check(entries: list[zipfile.ZipInfo], source: Path) -> None:
 
 
 def _leaves(name: str) -> bool:
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
+    path = PurePosixPath(name)
+    return not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]

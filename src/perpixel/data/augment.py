@@ -14,7 +14,7 @@ from perpixel.recipe import AugmentationSection
 
 def sample_generator(seed: int, epoch: int, sample_id: str) -> np.random.Generator:
     """The random numbers of one sample in one epoch."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{sample_id}".encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{sample_id}".encode(errors="surrogateescape"), digest_size=16).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
 
 
@@ -26,7 +26,7 @@ def augment(
     All random numbers are drawn whatever the probabilities are, so that changing one of them leaves the
     draws of the others as they were.
     """
-    draws = rng.random(11)
+    draws = rng.random(12)
     if draws[0] < spec.horizontal_flip:
         image_hwc, target_hw = image_hwc[:, ::-1], target_hw[:, ::-1]
     if draws[1] < spec.vertical_flip:
@@ -37,9 +37,8 @@ def augment(
     image_hwc, target_hw = np.ascontiguousarray(image_hwc), np.ascontiguousarray(target_hw)
     if draws[4] < spec.affine:
         image_hwc, target_hw = _move(image_hwc, target_hw, spec, 2 * draws[5:9] - 1)
-    photometric, brightness, contrast = rng.random(3)
-    if photometric < spec.photometric:
-        image_hwc = _relight(image_hwc, spec.brightness * (2 * brightness - 1), spec.contrast * (2 * contrast - 1))
+    if draws[9] < spec.photometric:
+        image_hwc = _relight(image_hwc, spec.brightness * (2 * draws[10] - 1), spec.contrast * (2 * draws[11] - 1))
     return image_hwc, target_hw
 
 
@@ -53,8 +52,8 @@ def _move(
     matrix = cv2.getRotationMatrix2D(centre, float(signed[0] * spec.rotate), float(1 + signed[1] * spec.scale))
     matrix[:, 2] += signed[2] * spec.shift * width, signed[3] * spec.shift * height
     border = {"borderMode": cv2.BORDER_REFLECT_101}
-    moved_image = cv2.warpAffine(image_hwc, matrix, (width, height), flags=cv2.INTER_LINEAR, **border)  # type: ignore[call-overload]
-    moved_target = cv2.warpAffine(target_hw, matrix, (width, height), flags=cv2.INTER_NEAREST, **border)  # type: ignore[call-overload]
+    moved_image = cv2.warpAffine(image_hwc, matrix, (width, height), flags=cv2.INTER_LINEAR, **border)
+    moved_target = cv2.warpAffine(target_hw, matrix, (width, height), flags=cv2.INTER_NEAREST, **border)
     return moved_image, moved_target
 
 
@@ -62,4 +61,5 @@ def _relight(image_hwc: NDArray[np.uint8], brightness: float, contrast: float) -
     """Contrast about the image's own mean, then brightness as a fraction of the full range."""
     mean = float(image_hwc.mean())
     levels = (np.arange(256) - mean) * (1 + contrast) + mean + 255 * brightness
-    return cv2.LUT(image_hwc, np.clip(np.rint(levels), 0, 255).astype(np.uint8))  # type: ignore[return-value]
+    relit: NDArray[np.uint8] = cv2.LUT(image_hwc, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+    return relit

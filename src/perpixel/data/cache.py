@@ -98,36 +98,44 @@ def decode_samples(
     samples: Sequence[Sample],
     decode_target: DecodeTarget,
     *,
-    meaning: str,
-    use_cache: bool,
+    key: str | None,
     progress: Progress | None = None,
 ) -> DecodedSamples:
     """Decode labelled samples, from the cache when they are in it.
 
     Args:
         decode_target: reads a target file; raises DataError.
-        meaning: what the targets mean (the class map); part of the key.
-        use_cache: False streams from the files.
+        key: the samples' `fingerprint`, the name of their cache; None streams from the files.
 
     Raises:
         DataError: lists every file that cannot be read, and every pair whose sizes differ.
     """
-    if not use_cache:
+    if key is None:
         return StreamedSamples(samples, decode_target)
-    folder = cache_folder() / f"samples-{_key(samples, meaning)}"
+    folder = cache_folder() / f"samples-{key}"
     if not (folder / "index.json").is_file() and not _build(samples, decode_target, folder, progress):
         return StreamedSamples(samples, decode_target)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     return CachedSamples(folder, np.load(folder / "table.npy"), np.dtype(index["target_dtype"]), index["notes"])
 
 
-def _key(samples: Sequence[Sample], meaning: str) -> str:
+def fingerprint(samples: Sequence[Sample], meaning: str, *, contents: bool) -> str:
+    """A name for these data: ids, files and what the targets mean.
+
+    Args:
+        meaning: what target values mean (the class map).
+        contents: over the files' contents; else over their sizes alone.
+    """
+    joined = hashlib.blake2b(f"{_FORMAT}\n{meaning}\n".encode(), digest_size=12)
+    files = [path for sample in samples for path in (sample.image, sample.target) if path]
     with ThreadPoolExecutor(4) as pool:
-        digests = pool.map(_digest, [path for sample in samples for path in (sample.image, sample.target) if path])
-        joined = hashlib.blake2b(f"{_FORMAT}\n{meaning}\n".encode(), digest_size=12)
-        for digest in digests:
-            joined.update(digest)
+        for sample, digest in zip((s for s in samples for _ in (0, 1)), pool.map(_digest if contents else _size, files)):
+            joined.update(sample.id.encode() + b"\0" + digest)
     return joined.hexdigest()
+
+
+def _size(path: Path) -> bytes:
+    return str(path.stat().st_size).encode()
 
 
 def _digest(path: Path) -> bytes:

@@ -34,12 +34,15 @@ def plan_fit(original_hw: tuple[int, int], spec: InputSection) -> Fit:
 
 
 def fit_image(image_hwc: NDArray[np.uint8], fit: Fit) -> NDArray[np.uint8]:
-    """Scale (area average when shrinking, else bilinear), then mirror the border into the padding."""
-    if image_hwc.shape[:2] != fit.scaled:
-        shrinks = fit.scaled[0] < image_hwc.shape[0] and fit.scaled[1] < image_hwc.shape[1]
-        image_hwc = _resize(image_hwc, fit.scaled, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    """Scale (area average along what shrinks, bilinear along what grows), then mirror the border into the padding."""
+    height, width = image_hwc.shape[:2]
+    smaller = (min(height, fit.scaled[0]), min(width, fit.scaled[1]))
+    if smaller != (height, width):
+        image_hwc = _resize(image_hwc, smaller, cv2.INTER_AREA)
+    if smaller != fit.scaled:
+        image_hwc = _resize(image_hwc, fit.scaled, cv2.INTER_LINEAR)
     if fit.scaled != fit.size:
-        image_hwc = cv2.copyMakeBorder(image_hwc, *_borders(fit), cv2.BORDER_REFLECT_101)  # type: ignore[assignment]
+        image_hwc = cv2.copyMakeBorder(image_hwc, *_borders(fit), cv2.BORDER_REFLECT_101)
     return image_hwc
 
 
@@ -61,7 +64,8 @@ def unfit_scores(scores_khw: NDArray[np.float32], fit: Fit) -> NDArray[np.float3
 
 
 def _resize(array: NDArray[Any], size_hw: tuple[int, int], interpolation: int) -> NDArray[Any]:
-    return cv2.resize(array, (size_hw[1], size_hw[0]), interpolation=interpolation)
+    resized: NDArray[Any] = cv2.resize(array, (size_hw[1], size_hw[0]), interpolation=interpolation)
+    return resized
 
 
 def _borders(fit: Fit) -> tuple[int, int, int, int]:

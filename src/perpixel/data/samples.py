@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import glob
 import re
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
-
-import pandas as pd
 
 from perpixel.data.archives import unpack_missing
 from perpixel.errors import DataError
-from perpixel.recipe import DataSection, did_you_mean
+from perpixel.recipe import DataSection
 
 _SHOWN = 8
 
@@ -28,7 +29,7 @@ class Sample:
 
 def data_root(data: DataSection, override: Path | None = None) -> Path:
     """The data folder; raises DataError when none is named or it does not exist."""
-    root = override or (Path(data.root) if data.root else None)
+    root = override or (Path(data.root).expanduser() if data.root else None)
     if root is None:
         raise DataError(
             "the recipe names no data folder", where="data.root", cure="give --data DIR, or --set data.root=DIR."
@@ -85,7 +86,7 @@ def _from_templates(data: DataSection, root: Path) -> list[Sample]:
         Sample(
             id=id_ if subset is None else f"{subset}/{id_}",
             image=path,
-            target=root / data.targets.replace("{id}", id_).replace("{subset}", subset or ""),
+            target=root / data.targets.replace("{subset}", subset or "").replace("{id}", id_),
             subset=subset,
         )
         for id_, subset, path in found
@@ -96,38 +97,32 @@ def _from_templates(data: DataSection, root: Path) -> list[Sample]:
 
 def _match_template(template: str, root: Path) -> list[tuple[str, str | None, Path]]:
     """(id, subset, path) of every file that fits; sorted, so that nothing depends on the directory order."""
-    pattern = re.escape(template).replace(r"\{id\}", "(?P<id>[^/]+)").replace(r"\{subset\}", "(?P<subset>[^/]+)")
-    regex = re.compile(pattern)
+    pattern = re.escape(template).replace(r"\{id\}", "(?P<id>[^/]+)")
+    pattern = pattern.replace(r"\{subset\}", "(?P<subset>[^/]+)", 1).replace(r"\{subset\}", "(?P=subset)")
+    regex = re.compile(pattern, re.DOTALL)
     found = []
-    for path in root.glob(template.replace("{id}", "*").replace("{subset}", "*")):
+    for path in root.glob(glob.escape(template).replace("{id}", "*").replace("{subset}", "*")):
         match = regex.fullmatch(path.relative_to(root).as_posix())
-        if match and path.is_file() and not path.name.startswith("."):
-            found.append((match["id"], match.groupdict().get("subset"), path))
+        if match is None or not path.is_file():
+            continue
+        subset = match.groupdict().get("subset")
+        # Hidden files and folders: a system's notes, and archives that are being unpacked.
+        if not any(part.startswith(".") for part in (path.name, match["id"], subset or "")):
+            found.append((match["id"], subset, path))
     return sorted(found, key=lambda item: (item[1] or "", item[0]))
 
 
 def _from_csv(name: str, root: Path) -> list[Sample]:
-    table = _read_table(root / name)
-    absent = [column for column in ("image", "target") if column not in table]
+    columns, rows = _read_table(root / name)
+    absent = [column for column in ("image", "target") if column not in columns]
     if absent:
         raise DataError(
             f"column {' and '.join(absent)} is missing",
             where=root / name,
+            details=[f"the table's columns are: {', '.join(columns)}"],
             rule="the columns are image,target and, optionally, id, subset, and others to split by.",
         )
-    samples = []
-    for row in table.to_dict("records"):
-        attributes = {str(key): str(value) for key, value in row.items() if key not in ("image", "target", "subset")}
-        samples.append(
-            Sample(
-                id=str(row.get("id") or Path(row["image"]).with_suffix("").as_posix()),
-                image=root / row["image"],
-                target=root / row["target"] if row["target"] else None,
-                subset=row.get("subset") or None,
-                attributes=attributes,
-            )
-        )
-    absent_images = [str(sample.image) for sample in samples if not sample.image.is_file()]
+    absent_images = [str(root / row["image"]) for row in rows if not (root / row["image"]).is_file()]
     if absent_images:
         raise DataError(
             f"{len(absent_images)} images of this table do not exist",
@@ -135,6 +130,18 @@ def _from_csv(name: str, root: Path) -> list[Sample]:
             details=_shorten(absent_images),
             rule="paths are relative to the data folder.",
         )
+    samples = [
+        Sample(
+            id=row.get("id") or Path(row["image"]).with_suffix("").as_posix(),
+            image=root / row["image"],
+            target=root / row["target"] if row["target"] else None,
+            subset=row.get("subset") or None,
+            attributes={key: value for key, value in row.items() if key not in ("image", "target", "subset")},
+        )
+        for row in rows
+    ]
+    if not samples:
+        raise DataError("this table has no rows", where=root / name)
     samples.sort(key=lambda sample: sample.id)
     _refuse_repeated(samples)
     return samples
@@ -142,32 +149,50 @@ def _from_csv(name: str, root: Path) -> list[Sample]:
 
 def _with_tables(samples: list[Sample], tables: tuple[str, ...], root: Path) -> list[Sample]:
     for name in tables:
-        table = _read_table(root / name)
-        if "id" not in table:
-            close = did_you_mean("id", [str(column) for column in table.columns])
-            raise DataError(f"this table has no column 'id'{close}", where=root / name)
-        repeated = table["id"][table["id"].duplicated()]
-        if len(repeated):
-            raise DataError("an id stands twice in this table", where=root / name, details=_shorten(list(repeated)))
-        rows = {str(row["id"]): row for row in table.to_dict("records")}
-        samples = [
-            replace(
-                sample,
-                attributes=sample.attributes
-                | {str(key): str(value) for key, value in rows.get(sample.id, {}).items() if key != "id"},
+        columns, rows = _read_table(root / name)
+        if "id" not in columns:
+            raise DataError(
+                "this table has no column 'id'",
+                where=root / name,
+                details=[f"the table's columns are: {', '.join(columns)}"],
             )
-            for sample in samples
-        ]
+        by_id = {row["id"]: {key: value for key, value in row.items() if key != "id"} for row in rows}
+        if len(by_id) < len(rows):
+            ids = [row["id"] for row in rows]
+            repeated = sorted({id_ for id_, following in pairwise(sorted(ids)) if id_ == following})
+            raise DataError("an id stands twice in this table", where=root / name, details=_shorten(repeated))
+        if not any(sample.id in by_id for sample in samples):
+            raise DataError(
+                "no id of this table is the id of an image",
+                where=root / name,
+                details=[
+                    f"the table's first id is {next(iter(by_id), None)!r}, the first image's is {samples[0].id!r}"
+                ],
+            )
+        samples = [replace(sample, attributes=sample.attributes | by_id.get(sample.id, {})) for sample in samples]
     return samples
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of a CSV file; every value stays the text that it is."""
     if not path.is_file():
         raise DataError("this table does not exist", where=path, cure="add it, or take it out of the data section.")
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            columns = [column.strip() for column in next(reader, [])]
+            lines = [(reader.line_num, line) for line in reader if line]
+    except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"this is not a readable CSV table: {error}", where=path) from None
+    ragged = [f"line {number} has {len(line)}" for number, line in lines if len(line) != len(columns)]
+    if not columns or len(set(columns)) < len(columns) or ragged:
+        raise DataError(
+            "this is not a readable CSV table",
+            where=path,
+            details=_shorten(ragged),
+            rule=f"the first line names the columns, each once, and every line has a value for each ({len(columns)}).",
+        )
+    return columns, [dict(zip(columns, line, strict=True)) for _, line in lines]
 
 
 def _refuse_repeated(samples: list[Sample]) -> None:

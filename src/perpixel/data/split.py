@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 
@@ -46,26 +47,30 @@ def make_split(
 
 
 def _given_subset(sample: Sample) -> str:
-    name = {"validation": "val", "valid": "val", "training": "train", "testing": "test"}.get(
-        sample.subset or "", sample.subset
-    )
+    given = (sample.subset or "").lower()
+    name = {"validation": "val", "valid": "val", "training": "train", "testing": "test"}.get(given, given)
     if name not in SUBSETS:
         raise DataError(
-            f"the subset of this sample is {sample.subset!r}",
+            f"the subset of this sample is {sample.subset!r}{did_you_mean(name, SUBSETS)}",
             where=sample.image,
             rule="method 'given' takes train, val or test from a {subset} folder or a subset column.",
             cure="correct the template or the column, or choose another split.method.",
         )
-    return str(name)
+    return name
 
 
 def _groups(samples: Sequence[Sample], split: SplitSection) -> list[str]:
     if split.method == "grouped" and split.group_pattern is not None:
         matches = [re.search(split.group_pattern, sample.id) for sample in samples]
-        unmatched = [sample.id for sample, match in zip(samples, matches, strict=True) if match is None]
+        groups = [(match[1] or "") if match else "" for match in matches]
+        unmatched = [sample.id for sample, group in zip(samples, groups, strict=True) if not group]
         if unmatched:
-            raise DataError(f"split.group_pattern does not match {len(unmatched)} ids", details=unmatched[:8])
-        return [match[1] for match in matches if match]
+            raise DataError(
+                f"the pattern {split.group_pattern!r} finds no group in {len(unmatched)} ids",
+                where="split.group_pattern",
+                details=unmatched[:8],
+            )
+        return groups
     if split.method == "grouped":
         return _column(samples, str(split.group_column), "split.group_column")
     if split.method == "sorted":
@@ -90,16 +95,22 @@ def _column(samples: Sequence[Sample], column: str, key: str) -> list[str]:
 
 def _neighbour_blocks(values: Sequence[str]) -> list[str]:
     """Blocks of neighbours in the order of a column; equal values never part."""
-    try:
-        numbers = np.array([float(value) for value in values])
-    except ValueError:
-        raise DataError("this column does not hold numbers", where="split.order_column") from None
-    distinct, inverse, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    unordered = [value for value in dict.fromkeys(values) if not _is_number(value)]
+    if unordered:
+        raise DataError("this column does not hold numbers alone", where="split.order_column", details=unordered[:8])
+    numbers = np.array([float(value) for value in values])
+    _, inverse, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     # Position of the first sample with this value, as a fraction of all: blocks hold about equally many samples.
     before = np.cumsum(counts) - counts
     block = np.minimum(before * _BLOCKS // len(numbers), _BLOCKS - 1)
-    width = len(str(_BLOCKS))
-    return [f"{split_block:0{width}d}" for split_block in block[inverse]] if len(distinct) > 1 else list(values)
+    return [f"{number:02d}" for number in block[inverse]]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _strata(values: Sequence[float]) -> list[int]:

@@ -1,0 +1,8 @@
+"""Figures of finalised predictions, image by image at their original size. Needs no torch."""
+
+from __future__ import annotations
+
+from perpixel.metrics.info import MetricInfo
+from perpixel.metrics.segmentation import SegmentationMetrics
+
+__all__ = ["MetricInfo", "SegmentationMetrics"]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -38,7 +38,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     text, where = _read(source)
     try:
         values = yaml.load(text, Loader=_UniqueKeys)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise RecipeError("this is not valid YAML", where=where, details=[_yaml_problem(error)]) from None
     if not isinstance(values, dict):
         raise RecipeError("a recipe is a YAML mapping of sections", where=where)
@@ -84,9 +84,8 @@ class _UniqueKeys(yaml.SafeLoader):
     that is written twice it silently keeps the last.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
-
+_UniqueKeys.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
     ("bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
@@ -127,6 +126,8 @@ def _yaml_problem(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"character {error.position + 1} is no text (U+{error.character:04X})"
     return " ".join(str(error).split())
 
 
@@ -176,7 +177,7 @@ def _apply_override(values: dict[str, Any], override: str) -> str | None:
 def _override_value(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeys)
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, RecursionError, ValueError):
         return text  # A template such as {subset}/images/{id}.png is no YAML, and means itself.
 
 
@@ -191,6 +192,7 @@ _RULES = {
     "less_than": "below {lt}",
     "less_than_equal": "{le} or less",
     "literal_error": "{expected}",
+    "missing": "a longer list",
     "model_type": "a section: keys with values",
     "string_too_short": "at least {min_length} letter long",
     "string_type": "text (put quotes around it)",
@@ -247,12 +249,8 @@ def _line(path: tuple[int | str, ...], details: list[ErrorDetails]) -> str:
         return f"{key}: unknown key{did_you_mean(str(path[-1]), _fields_at(path[:-1]))}"
     if detail["type"] == "invalid_key":
         return f"{key}: a key must be text"
-    if detail["type"] == "missing":
-        return (
-            f"{key} = {_shown(value)}: too few values"
-            if isinstance(value, (list, tuple))
-            else f"{key}: this key is required"
-        )
+    if detail["type"] == "missing" and isinstance(value, dict):
+        return f"{key}: this key is required"
     shown = "" if isinstance(value, (dict, BaseModel)) else f" = {_shown(value)}"
     rules = [_rule(detail) for detail in details]
     if None in rules:
@@ -270,13 +268,12 @@ def _rule(detail: ErrorDetails) -> str | None:
     return template.format(**limits) if template else None
 
 
+_PLAIN = {None: "null", True: "true", False: "false"}
+
+
 def _shown(value: object) -> str:
     """A value as it stands in a recipe, cut when it is long."""
-    text = (
-        {None: "null", True: "true", False: "false"}[value]
-        if value is None or value is True or value is False
-        else repr(value)
-    )
+    text = repr(value) if value is not None and not isinstance(value, bool) else _PLAIN[value]
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

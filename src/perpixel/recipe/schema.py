@@ -139,11 +139,12 @@ class SegmentationTarget(Section):
     @model_validator(mode="after")
     def _unique(self) -> SegmentationTarget:
         values = [value for spec in self.classes for value in spec.values] + list(self.ignore)
-        for what, items in (
-            ("name", [spec.name for spec in self.classes]),
-            ("color", [spec.color for spec in self.classes]),
-            ("value", values),
-        ):
+        unique: dict[str, list[Any]] = {
+            "name": [spec.name for spec in self.classes],
+            "color": [spec.color for spec in self.classes],
+            "value": values,
+        }
+        for what, items in unique.items():
             repeated = sorted({str(item) for item in items if items.count(item) > 1})
             if repeated:
                 raise ValueError(f"each class {what} may stand once; repeated: {', '.join(repeated)}")

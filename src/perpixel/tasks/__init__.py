@@ -1,0 +1,12 @@
+"""Tasks: what a pixel means."""
+
+from perpixel.recipe import Recipe
+from perpixel.tasks.base import Decision, Metrics, Scored, Task, TaskLoss
+from perpixel.tasks.segmentation import SegmentationTask, check_monitor
+
+__all__ = ["Decision", "Metrics", "Scored", "Task", "TaskLoss", "build_task", "check_monitor"]
+
+
+def build_task(recipe: Recipe) -> Task:
+    """The task of a recipe."""
+    return SegmentationTask(recipe.target, recipe.loss, recipe.inference)

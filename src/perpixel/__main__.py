@@ -1,0 +1,5 @@
+"""``python -m perpixel``."""
+
+from perpixel.cli import main
+
+main()

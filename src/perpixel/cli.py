@@ -1,0 +1,136 @@
+"""The command line: parse, call, show. It holds no decision."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perpixel import api, console
+from perpixel.errors import PerpixelError
+
+app = typer.Typer(
+    name="perpixel",
+    help="From a folder of images and per-pixel maps to a model you can trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE|FILE", help="a built-in recipe, or a YAML file")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder; a grid folder stands for its best run")]
+Data = Annotated[Path | None, typer.Option("--data", help="the data folder")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key; repeatable")]
+RunOption = Annotated[Path | None, typer.Option("--run", help="the folder to write; default: the next free runs/NAME")]
+Resume = Annotated[bool, typer.Option("--resume", help="continue where it stopped")]
+Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+
+
+@app.callback()
+def _common(debug: Debug = False) -> None:
+    pass
+
+
+@app.command()
+def recipes() -> None:
+    """The built-in recipes, one line each."""
+    lines = api.recipes()
+    width = max(len(line.name) for line in lines)
+    for line in lines:
+        first = line.description.split(". ")[0].rstrip(".")
+        typer.echo(f"{line.name:{width}}  {first}")
+
+
+@app.command()
+def synthesize(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"one of: {', '.join(api.SYNTHESES)}")],
+    out: Annotated[Path, typer.Option("--out", help="the folder to write")],
+    count: Annotated[int, typer.Option("--count", help="number of training images")],
+    seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same files")] = 0,
+) -> None:
+    """Write a synthetic data set in the layout of the real one."""
+    typer.echo(api.synthesize(kind, out, count=count, seed=seed, console=console.terminal()))
+
+
+@app.command()
+def train(
+    recipe: RecipeName,
+    data: Data = None,
+    overrides: Overrides = None,
+    run: RunOption = None,
+    resume: Resume = False,
+) -> None:
+    """Train a recipe; Ctrl-C leaves a run that --resume continues."""
+    done = api.train(recipe, data=data, overrides=overrides or (), run=run, resume=resume, console=console.terminal())
+    typer.echo(done.path)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    subset: Annotated[str, typer.Option("--subset", help="val or test")] = "val",
+    data: Data = None,
+) -> None:
+    """The figures of a run on a subset, or on all pairs of another data folder."""
+    result = api.evaluate(run, subset=subset, data=data, console=console.terminal())
+    typer.echo(result["table"])
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="image files or folders")],
+    out: Annotated[Path, typer.Option("--out", help="the folder to write")],
+) -> None:
+    """Predict images at their original sizes."""
+    written = api.predict(run, images, out, console=console.terminal())
+    typer.echo(f"{len(written)} predictions in {out}")
+
+
+@app.command()
+def grid(
+    recipe: RecipeName,
+    vary: Annotated[list[str], typer.Option("--vary", metavar="KEY=V,V", help="an axis of the grid; repeatable")],
+    data: Data = None,
+    overrides: Overrides = None,
+    run: RunOption = None,
+    resume: Resume = False,
+) -> None:
+    """Train every combination and compare them: a table, one plot of the curves, the best of all."""
+    folder = api.grid(
+        recipe, vary, data=data, overrides=overrides or (), run=run, resume=resume, console=console.terminal()
+    )
+    typer.echo((folder / "table.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+def submit(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", help="the CSV to write")],
+    data: Data = None,
+) -> None:
+    """Predict the unlabelled images and write the competition's submission, read back and compared."""
+    typer.echo(api.submit(run, out, data=data, console=console.terminal()))
+
+
+@app.command()
+def pack(run: Annotated[Path, typer.Argument(metavar="RUN|GRID")], out: Annotated[Path, typer.Option("--out")]) -> None:
+    """Zip the models and results of a run or a grid."""
+    typer.echo(api.pack(run, out))
+
+
+def main() -> None:
+    """Entry point: exit status 0, 1 for a run that failed, 2 for a request that was wrong."""
+    try:
+        app()
+    except PerpixelError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"Error: {error.text()}", err=True)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted.", err=True)
+        sys.exit(1)

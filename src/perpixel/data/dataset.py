@@ -1,0 +1,100 @@
+"""From decoded samples to batches; the order and the augmentation depend on (seed, epoch, sample) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from perpixel.data.augment import augment, sample_generator
+from perpixel.data.cache import DecodedSamples
+from perpixel.data.fit import fit_image, fit_target, plan_fit
+from perpixel.recipe import AugmentationSection, InputSection
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``image_bchw`` uint8; ``target_bhw`` in the task's values (``fill`` where there is none)."""
+
+    image_bchw: torch.Tensor
+    target_bhw: torch.Tensor
+    ids: tuple[str, ...]
+
+
+class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
+    """Fitted and augmented samples of one epoch."""
+
+    def __init__(
+        self,
+        decoded: DecodedSamples,
+        ids: Sequence[str],
+        positions: Sequence[int],
+        *,
+        input_section: InputSection,
+        augmentation: AugmentationSection,
+        fill: int,
+        seed: int,
+        epoch: int,
+    ) -> None:
+        self.decoded, self.ids, self.positions = decoded, ids, positions
+        self.input_section, self.augmentation, self.fill = input_section, augmentation, fill
+        self.seed, self.epoch = seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[Any], str]:
+        position = self.positions[index]
+        image_hwc, target_hw = self.decoded.image(position), self.decoded.target(position)
+        fit = plan_fit(image_hwc.shape[:2], self.input_section)  # type: ignore[arg-type]
+        generator = sample_generator(self.seed, self.epoch, self.ids[position])
+        image_hwc, target_hw = augment(
+            fit_image(image_hwc, fit), fit_target(target_hw, fit, self.fill), self.augmentation, generator
+        )
+        return image_hwc, target_hw, self.ids[position]
+
+
+class EpochOrder:
+    """Batches of indices of one epoch, from ``first_batch`` on.
+
+    The order is a function of (seed, epoch). Batches differ in size by one at most, so that none is a
+    remainder too small for batch statistics.
+    """
+
+    def __init__(self, count: int, batch_size: int, *, seed: int, epoch: int, first_batch: int = 0) -> None:
+        order = np.random.default_rng([seed & 0xFFFFFFFF, epoch]).permutation(count)
+        batches = np.array_split(order, batches_per_epoch(count, batch_size))
+        self.batches = [batch.tolist() for batch in batches[first_batch:]]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+def batches_per_epoch(count: int, batch_size: int) -> int:
+    """Number of batches of an epoch: none is larger than ``batch_size``."""
+    return -(-count // batch_size)
+
+
+def training_loader(dataset: TrainingSet, order: EpochOrder, *, workers: int) -> DataLoader[Any]:
+    """A loader of `Batch`; its generator is its own, so that it takes nothing from the global random state."""
+    return DataLoader(
+        dataset,
+        batch_sampler=order,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_collate,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def _collate(items: Sequence[tuple[NDArray[np.uint8], NDArray[Any], str]]) -> Batch:
+    images, targets, ids = zip(*items, strict=True)
+    image_bhwc = torch.from_numpy(np.stack(images))
+    return Batch(image_bhwc.permute(0, 3, 1, 2), torch.from_numpy(np.stack(targets)), tuple(ids))

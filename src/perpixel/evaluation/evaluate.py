@@ -1,0 +1,106 @@
+"""Evaluation: the figures of a subset, image by image and in all, beside trivial baselines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from perpixel.data.cache import DecodedSamples
+from perpixel.inference.predictor import Predictor
+from perpixel.run import Run, write_json, write_rows
+from perpixel.tasks import Scored
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one subset; ``per_image`` has a row a sample, ``baselines`` the figures of trivial predictions."""
+
+    figures: dict[str, float]
+    per_image: list[dict[str, Any]]
+    infos: Mapping[str, Any]
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def scored_samples(
+    predictor: Predictor, decoded: DecodedSamples, positions: Sequence[int], progress: Progress | None = None
+) -> Iterator[Scored]:
+    """(scores, target) of each sample at its original size, in order, a batch at a time."""
+    size = predictor.inference.batch_size
+    for start in range(0, len(positions), size):
+        chosen = positions[start : start + size]
+        batch_scores = predictor.scores([decoded.image(position) for position in chosen])
+        for position, scores_khw in zip(chosen, batch_scores, strict=True):
+            yield scores_khw, decoded.target(position)
+        if progress:
+            progress(start + len(chosen), len(positions))
+
+
+def evaluate_samples(
+    predictor: Predictor,
+    decoded: DecodedSamples,
+    ids: Sequence[str],
+    positions: Sequence[int],
+    *,
+    facts: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score the samples at ``positions`` at their original sizes.
+
+    Args:
+        ids: id of every position of ``decoded``.
+        facts: what the task said of the training targets; given, baselines are scored too.
+    """
+    task = predictor.task
+    metrics = task.metrics()
+    trivial = task.baselines(facts) if facts is not None else {}
+    baselines = {name: task.metrics() for name in trivial}
+    rows = []
+    for position, (scores_khw, target_hw) in zip(
+        positions, scored_samples(predictor, decoded, positions, progress), strict=True
+    ):
+        valid_hw = task.valid(target_hw)
+        row = metrics.update(predictor.finalize(scores_khw), target_hw, valid_hw)
+        rows.append({"sample": ids[position], **row})
+        for name, constant in trivial.items():
+            baselines[name].update(constant(target_hw.shape[:2]), target_hw, valid_hw)
+    return Evaluation(
+        figures=metrics.compute(),
+        per_image=rows,
+        infos=metrics.infos(),
+        baselines={name: accumulator.compute() for name, accumulator in baselines.items()},
+    )
+
+
+def write_evaluation(run: Run, name: str, evaluation: Evaluation, protocol: Mapping[str, Any]) -> None:
+    """Write metrics.json and per_image.csv; ``protocol`` says how the figures came about."""
+    folder = run.evaluation_dir(name)
+    infos = {
+        key: {"unit": info.unit, "direction": info.direction, "averaging": info.averaging}
+        for key, info in evaluation.infos.items()
+    }
+    write_rows(folder / "per_image.csv", evaluation.per_image)
+    write_json(
+        folder / "metrics.json",
+        {
+            "protocol": dict(protocol),
+            "figures": _finite(evaluation.figures),
+            "baselines": {key: _finite(figures) for key, figures in evaluation.baselines.items()},
+            "meaning": infos,
+        },
+    )
+
+
+def read_evaluation(run: Run, name: str) -> dict[str, Any] | None:
+    """metrics.json of a subset, or None."""
+    path = run.evaluation_dir(name) / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON knows no NaN: the figure of a class that is nowhere is null."""
+    return {key: value if math.isfinite(value) else None for key, value in figures.items()}

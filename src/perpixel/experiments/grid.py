@@ -1,0 +1,117 @@
+"""A grid: every combination of some recipe keys, trained one after the other, compared in one table and one plot."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from perpixel.console import Console
+from perpixel.errors import RequestError, RunError
+from perpixel.evaluation.evaluate import read_evaluation
+from perpixel.recipe import Recipe, load_recipe
+from perpixel.reporting.curves import plot_curves
+from perpixel.run import Run, write_atomic, write_json, write_rows
+from perpixel.tasks import build_task
+from perpixel.training.train import train
+
+
+def run_grid(
+    recipe: str | Path,
+    vary: Sequence[str],
+    folder: Path,
+    *,
+    data: Path | None,
+    overrides: Sequence[str],
+    resume: bool,
+    console: Console,
+) -> None:
+    """Train every cell into ``folder/<cell>``, then write grid.json, table.csv, table.md and curves.png.
+
+    Raises:
+        RequestError: an axis is not ``key=value,value``, or the folder holds something already.
+        RunError: a cell failed; the others were trained all the same.
+    """
+    cells = grid_cells(vary)
+    recipes = {name: load_recipe(recipe, [*overrides, *settings]) for name, settings in cells.items()}
+    if folder.exists() and any(folder.iterdir()) and not resume:
+        raise RequestError("this folder is not empty", where=folder, cure="continue it with --resume, or name another --run.")
+    failures = []
+    for number, (name, cell) in enumerate(recipes.items(), start=1):
+        console.say(f"[{number}/{len(recipes)}] {name}")
+        try:
+            train(cell, folder / name, data=data, resume=resume, console=console)
+        except RunError as error:
+            if "interrupted" in error.what:
+                raise
+            failures.append(f"{name}: {error.text()}")
+        _write_results(folder, cells, recipes)
+    if failures:
+        raise RunError(f"{len(failures)} of {len(cells)} cells failed", where=folder, details=failures)
+
+
+def grid_cells(vary: Sequence[str]) -> dict[str, list[str]]:
+    """Settings of each combination, by a name made of its values."""
+    axes: list[list[tuple[str, str]]] = []
+    for axis in vary:
+        key, separator, values = axis.partition("=")
+        options = [value.strip() for value in values.split(",") if value.strip()]
+        if not separator or not options:
+            raise RequestError("an axis is written key=value,value", where=f"--vary {axis}")
+        axes.append([(key.strip(), option) for option in options])
+    cells = {}
+    for combination in itertools.product(*axes):
+        name = "-".join(_file_name(value) for _, value in combination)
+        cells[name] = [f"{key}={value}" for key, value in combination]
+    if len(cells) != len(list(itertools.product(*axes))):
+        raise RequestError("two cells of this grid are the same", where=" ".join(vary))
+    return cells
+
+
+def _file_name(value: str) -> str:
+    return "".join(char if char.isalnum() or char in "._" else "_" for char in value)
+
+
+def _write_results(folder: Path, cells: dict[str, list[str]], recipes: dict[str, Recipe]) -> None:
+    """One table and one plot of what is finished so far, ranked by the monitored figure."""
+    monitor = next(iter(recipes.values())).training.monitor
+    infos = build_task(next(iter(recipes.values()))).metrics().infos()
+    rows = [row for name in cells if (row := _row(Run(folder / name), name, cells[name], monitor)) is not None]
+    if not rows:
+        return
+    rows.sort(key=lambda row: row[f"val {monitor}"], reverse=infos[monitor].direction == "higher")
+    write_rows(folder / "table.csv", rows)
+    write_atomic(folder / "table.md", _markdown(rows, monitor, infos[monitor].averaging))
+    write_json(folder / "grid.json", {"monitor": monitor, "cells": cells, "best": rows[0]["cell"]})
+    histories = {row["cell"]: Run(folder / row["cell"]).read_history() for row in rows}
+    plot_curves(folder / "curves.png", histories, f"val_{monitor}", f"{monitor} on validation data")
+
+
+def _row(run: Run, name: str, settings: list[str], monitor: str) -> dict[str, Any] | None:
+    val = read_evaluation(run, "val") if run.finished else None
+    if val is None:
+        return None
+    test = read_evaluation(run, "test")
+    row: dict[str, Any] = {"cell": name} | dict(setting.split("=", 1) for setting in settings)
+    keys = [monitor] + [key for key in ("iou_per_image", "competition_score") if key in val["figures"] and key != monitor]
+    for subset, result in (("val", val), ("test", test)):
+        if result is not None:
+            row |= {f"{subset} {key}": round(result["figures"][key], 4) for key in keys}
+    manifest = run.manifest
+    row |= {"best epoch": manifest["best_epoch"], "seconds": manifest["training_seconds"]}
+    row["parameters"] = sum(manifest["parameters"].values())
+    return row
+
+
+def _markdown(rows: list[dict[str, Any]], monitor: str, averaging: str) -> str:
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
+    note = (
+        f"Ranked by {monitor} on validation data ({averaging}). Each cell's best epoch was chosen on the same images,"
+        " and so is the best cell: the test columns, where there are any, are the honest ones."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+

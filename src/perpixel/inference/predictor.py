@@ -1,0 +1,103 @@
+"""The Predictor: the one code path from an image to a prediction, in validation, evaluation and use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from perpixel.data.fit import fit_image, plan_fit, unfit_scores
+from perpixel.errors import RunError
+from perpixel.models import PixelModel, build_model
+from perpixel.recipe import InferenceSection, InputSection
+from perpixel.run import Run
+from perpixel.tasks import Decision, Task, build_task
+
+
+class Predictor:
+    """Fit, network, test-time flip, scores back at the original size, decision."""
+
+    def __init__(
+        self,
+        model: PixelModel,
+        task: Task,
+        *,
+        input_section: InputSection,
+        inference: InferenceSection,
+        decision: Decision,
+        precision: str,
+        device: torch.device | None = None,
+    ) -> None:
+        self.model, self.task, self.decision = model, task, decision
+        self.input_section, self.inference = input_section, inference
+        self.precision = precision
+        self.device = device or default_device()
+        self.model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @classmethod
+    def from_run(cls, run: Run) -> Predictor:
+        """The best checkpoint of a run, with what was chosen on its validation data."""
+        if not run.best_path.is_file():
+            raise RunError("this run has no trained model yet", where=run.path, cure="finish it: perpixel train --resume.")
+        recipe = run.recipe
+        task = build_task(recipe)
+        section = recipe.model
+        model = build_model(
+            architecture=section.architecture,
+            encoder=section.encoder,
+            weights=str(run.best_path),
+            out_channels=task.out_channels,
+            decoder_norm=section.decoder_norm,
+            decoder_attention=section.decoder_attention,
+        )
+        decision = task.first_decision()
+        if run.decision_path.is_file():
+            decision = json.loads(run.decision_path.read_text(encoding="utf-8"))
+        return cls(
+            model,
+            task,
+            input_section=recipe.input,
+            inference=recipe.inference,
+            decision=decision,
+            precision=recipe.training.precision,
+        )
+
+    def scores(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """Scores of each image_hwc at its original size, scores_khw; one batch, images of any size."""
+        fits = [plan_fit(image_hwc.shape[:2], self.input_section) for image_hwc in images]  # type: ignore[arg-type]
+        stacked = np.stack([fit_image(image_hwc, fit) for image_hwc, fit in zip(images, fits, strict=True)])
+        scores_bkhw = self._network(to_network(torch.from_numpy(stacked).permute(0, 3, 1, 2), self.device))
+        arrays = scores_bkhw.cpu().numpy()
+        return [unfit_scores(scores_khw, fit) for scores_khw, fit in zip(arrays, fits, strict=True)]
+
+    def finalize(self, scores_khw: NDArray[np.float32]) -> NDArray[Any]:
+        """The prediction of one image from its scores."""
+        return self.task.finalize(scores_khw, self.decision)
+
+    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+        """Predictions at the images' original sizes."""
+        return [self.finalize(scores_khw) for scores_khw in self.scores(images)]
+
+    @torch.inference_mode()
+    def _network(self, image_bchw: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            scores_bkhw = self.task.scores(self.model(image_bchw))
+            if self.inference.flip:
+                flipped = self.task.scores(self.model(image_bchw.flip(3)))
+                scores_bkhw = (scores_bkhw + flipped.flip(3)) / 2
+        return scores_bkhw
+
+
+def default_device() -> torch.device:
+    """The first CUDA device if there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def to_network(image_bchw: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """uint8 RGB to float32 in [0, 1], channels last: the one place that scales pixel values."""
+    moved = image_bchw.to(device, non_blocking=True)
+    return moved.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)

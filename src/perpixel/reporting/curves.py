@@ -1,0 +1,48 @@
+"""Curves of one or several trainings in one plot."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from perpixel.run import write_atomic
+
+# Okabe and Ito (2008): told apart by colour-blind readers too.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+_STYLES = ("-", "--", "-.", ":")
+
+
+def plot_curves(
+    path: Path, histories: Mapping[str, Sequence[Mapping[str, float]]], key: str, label: str, *, loss: bool = True
+) -> None:
+    """A PNG: the figure by epoch, a line a run, its best epoch marked; beside it the training loss."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11 if loss else 7, 4.2), dpi=110, layout="constrained")
+    axes = figure.subplots(1, 2 if loss else 1, squeeze=False)[0]
+    for number, (name, rows) in enumerate(histories.items()):
+        style = {
+            "color": _COLORS[number % len(_COLORS)],
+            "linestyle": _STYLES[number // len(_COLORS) % len(_STYLES)],
+            "linewidth": 1.8,
+        }
+        epochs = [row["epoch"] for row in rows]
+        values = [row[key] for row in rows]
+        axes[0].plot(epochs, values, label=f"{name} (best {max(values):.4f})", **style)
+        best = max(range(len(values)), key=values.__getitem__)
+        axes[0].plot(epochs[best], values[best], "o", color=style["color"], markersize=6)
+        if loss:
+            axes[1].plot(epochs, [row["train_loss"] for row in rows], **style)
+    axes[0].set(xlabel="epoch", ylabel=label)
+    axes[0].legend(frameon=False, fontsize=9)
+    if loss:
+        axes[1].set(xlabel="epoch", ylabel="training loss (each run's own loss: compare shapes, not heights)")
+        axes[1].yaxis.label.set_fontsize(8)
+    for axis in axes:
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_atomic(path, content.getvalue())

@@ -1,0 +1,117 @@
+"""A Task: what a pixel means. Nobody outside this room asks which task it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from perpixel.metrics import MetricInfo
+
+Decision = dict[str, float]
+"""What was chosen on validation data (a threshold, say); kept with the run and used wherever it predicts."""
+
+TaskLoss = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(epoch, output_bkhw, target_bhw) -> scalar; only valid pixels count."""
+
+Scored = tuple[NDArray[np.float32], NDArray[Any]]
+"""(scores_khw, target_hw) of one image at its original size."""
+
+
+class Metrics(Protocol):
+    """An accumulator of figures: sums over images."""
+
+    def update(
+        self, predicted_hw: NDArray[Any], target_hw: NDArray[Any], valid_hw: NDArray[np.bool_]
+    ) -> dict[str, float]:
+        """Add one image; returns its own figures."""
+
+    def compute(self) -> dict[str, float]:
+        """The figures of all images so far."""
+
+    def infos(self) -> Mapping[str, MetricInfo]:
+        """What each figure is."""
+
+
+class Task(ABC):
+    """Target files, network outputs, losses, predictions and figures of one kind of map."""
+
+    #: channels that the network puts out
+    out_channels: int
+    #: target value of pixels without truth; `valid` is False there
+    fill: int
+
+    @property
+    @abstractmethod
+    def meaning(self) -> str:
+        """A text that changes whenever the same target file would be read differently."""
+
+    @abstractmethod
+    def decode_target(self, path: Path) -> NDArray[Any]:
+        """Read a target file without loss as target_hw; raises DataError."""
+
+    @abstractmethod
+    def valid(self, target_hw: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where a target has truth."""
+
+    @abstractmethod
+    def stratum_value(self, target_hw: NDArray[Any]) -> float:
+        """The figure that a stratified split balances."""
+
+    @abstractmethod
+    def describe(self, targets: Iterable[NDArray[Any]]) -> dict[str, Any]:
+        """Facts of a subset's targets for log and manifest, such as the share of each class."""
+
+    @abstractmethod
+    def loss(self, facts: Mapping[str, Any]) -> TaskLoss:
+        """The training loss; ``facts`` are what `describe` said of the training targets."""
+
+    @abstractmethod
+    def scores(self, output_bkhw: torch.Tensor) -> torch.Tensor:
+        """Network output to float32 scores_bkhw, in a space where averaging and resizing are right."""
+
+    @abstractmethod
+    def finalize(self, scores_khw: NDArray[np.float32], decision: Decision) -> NDArray[Any]:
+        """Scores at the original size to the prediction."""
+
+    @abstractmethod
+    def first_decision(self) -> Decision:
+        """The decision before anything was chosen on validation data."""
+
+    @property
+    @abstractmethod
+    def decides_on_validation(self) -> bool:
+        """Whether the recipe asks to choose the decision on validation data."""
+
+    @abstractmethod
+    def choose(self, scored: Iterable[Scored], monitor: str) -> Decision:
+        """The decision that is best for the monitored figure on validation data."""
+
+    @abstractmethod
+    def metrics(self) -> Metrics:
+        """A fresh accumulator."""
+
+    @abstractmethod
+    def baselines(self, facts: Mapping[str, Any]) -> dict[str, Callable[[tuple[int, int]], NDArray[Any]]]:
+        """Trivial predictions by name, as functions of the image size."""
+
+    @abstractmethod
+    def paint(self, prediction_hw: NDArray[Any]) -> NDArray[np.uint8]:
+        """A colour picture of a prediction or a target, image_hwc."""
+
+    @abstractmethod
+    def overlay(self, image_hwc: NDArray[np.uint8], prediction_hw: NDArray[Any]) -> NDArray[np.uint8]:
+        """The picture with the prediction over it, image_hwc."""
+
+    @abstractmethod
+    def write_prediction(self, path: Path, prediction_hw: NDArray[Any]) -> None:
+        """Write a prediction in the values that the data set's own targets have."""
+
+    @abstractmethod
+    def submission_mask(self, prediction_hw: NDArray[Any]) -> NDArray[np.bool_]:
+        """The mask that a run-length submission holds; raises RequestError where there is none."""

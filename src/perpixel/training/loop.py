@@ -1,0 +1,275 @@
+"""The loop, on Lightning's Trainer, written so that a continuation is exact.
+
+Lightning drives devices, precision, accumulation and clipping. Where the training stands is ours: the
+position (epoch, batch) chooses the rest of an epoch's batches, the learning rate and the random numbers,
+so nothing of Lightning's own progress has to be saved or restored.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from safetensors.torch import save
+from torch.utils.data import DataLoader
+
+from perpixel.console import Console
+from perpixel.data.dataset import Batch
+from perpixel.errors import RunError
+from perpixel.evaluation.evaluate import Evaluation
+from perpixel.inference.predictor import to_network
+from perpixel.models import PixelModel
+from perpixel.recipe import Recipe
+from perpixel.run import Run, write_atomic
+from perpixel.tasks import TaskLoss
+from perpixel.training.optimization import ExponentialAverage, Plateau, build_optimizer, schedule_factor
+from perpixel.training.packing import load_tree, save_tree
+
+_MOST_BAD_STEPS = 20
+
+
+class Interrupted(Exception):  # noqa: N818 - it is a request, not a fault
+    """The user asked to stop; the state is saved."""
+
+
+@dataclass
+class Progress:
+    """Where the training stands; with weights, optimiser and average it is all that a continuation needs."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    bad_steps: int = 0
+    bad_in_a_row: int = 0
+    best: float | None = None
+    best_epoch: int = -1
+    seconds: float = 0.0
+    stopped: bool = False
+    plateau_scale: float = 1.0
+    plateau_waited: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class TrainingModule(LightningModule):
+    """One training; ``make_loader(epoch, first_batch)`` gives the rest of an epoch."""
+
+    def __init__(
+        self,
+        model: PixelModel,
+        loss: TaskLoss,
+        recipe: Recipe,
+        run: Run,
+        *,
+        make_loader: Callable[[int, int], DataLoader[Any]],
+        batches_per_epoch: int,
+        validate: Callable[[PixelModel], Evaluation],
+        console: Console,
+        stop_asked: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss, self.recipe, self.run_folder = loss, recipe, run
+        self.make_loader, self.batches_per_epoch, self.validate_model = make_loader, batches_per_epoch, validate
+        self.console, self.stop_asked = console, stop_asked
+        self.progress = Progress()
+        schedule = recipe.schedule
+        self.plateau = Plateau(schedule.factor, schedule.patience) if schedule.name == "plateau" else None
+        decay = recipe.training.ema_decay
+        self.average = ExponentialAverage(model, decay) if decay else None
+        # Not a submodule of the training: it is scored, never trained.
+        self.scored = [copy.deepcopy(model)]
+        self._optimizer_state: Any = None
+        self._saved_at = self._clock = time.monotonic()
+        self._steps_seen = 0
+
+    # What Lightning asks for
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self.make_loader(self.progress.epoch, self.progress.batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimizer(self.model, self.recipe.optimizer)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return Batch(to_network(batch.image_bchw, device), batch.target_bhw.to(device), batch.ids)
+
+    def on_train_start(self) -> None:
+        if self._optimizer_state is not None:
+            self.trainer.optimizers[0].load_state_dict(self._optimizer_state)
+            self._optimizer_state = None
+        if self.average is not None:
+            self.average.shadow = {name: value.to(self.device) for name, value in self.average.shadow.items()}
+        self._saved_at = self._clock = time.monotonic()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        position = self.progress
+        seed_everything([self.recipe.training.seed & 0xFFFFFFFF, position.epoch, position.batch])
+        rate = self.learning_rate()
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate * group["factor"]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
+        output_bkhw = self.model(batch.image_bchw)
+        with torch.autocast(self.device.type, enabled=False):
+            loss = self.loss(self.progress.epoch, output_bkhw.float(), batch.target_bhw)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            self._count_bad_step(value, batch)
+            return None
+        self.progress.bad_in_a_row = 0
+        self.progress.loss_sum += value * len(batch.ids)
+        self.progress.loss_count += len(batch.ids)
+        return loss
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
+        # Lightning's own clipping refuses fused optimisers for the sake of fp16 scaling, which is not used here.
+        if self.recipe.optimizer.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.gradient_clip)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        position = self.progress
+        position.batch += 1
+        if self.average is not None and self.trainer.global_step > self._steps_seen:
+            self.average.update(self.model)
+        self._steps_seen = self.trainer.global_step
+        mean = position.loss_sum / max(1, position.loss_count)
+        label = f"epoch {position.epoch + 1}/{self.recipe.training.epochs}"
+        self.console.progress(label, position.batch, self.batches_per_epoch, f"loss {mean:.4f}")
+        if position.batch < self.batches_per_epoch and position.batch % self.recipe.optimizer.accumulate == 0:
+            asked = self.stop_asked()
+            if asked or time.monotonic() - self._saved_at > self.recipe.training.checkpoint_seconds:
+                self.save()
+            if asked:
+                raise Interrupted
+
+    def on_train_epoch_end(self) -> None:
+        self._finish_epoch()
+        if self.stop_asked() and not self.done:
+            raise Interrupted
+        self.trainer.should_stop = self.done
+
+    # What a training is
+
+    @property
+    def done(self) -> bool:
+        """Whether no epoch is left."""
+        return self.progress.stopped or self.progress.epoch >= self.recipe.training.epochs
+
+    def learning_rate(self) -> float:
+        """The decoder's learning rate at the present position."""
+        accumulate = self.recipe.optimizer.accumulate
+        per_epoch = -(-self.batches_per_epoch // accumulate)
+        step = self.progress.epoch * per_epoch + self.progress.batch // accumulate
+        factor = schedule_factor(
+            self.recipe.schedule, step, steps_per_epoch=per_epoch, epochs=self.recipe.training.epochs
+        )
+        return self.recipe.optimizer.learning_rate * factor * (self.plateau.scale if self.plateau else 1.0)
+
+    def scored_model(self) -> PixelModel:
+        """A copy with the weights that are scored and kept: the average if there is one."""
+        state = self.average.shadow if self.average is not None else self.model.state_dict()
+        self.scored[0].load_state_dict(state)
+        return self.scored[0]
+
+    def _finish_epoch(self) -> None:
+        position, section = self.progress, self.recipe.training
+        rate = self.learning_rate()
+        scored = self.scored_model()
+        evaluation = self.validate_model(scored)
+        figure = evaluation.figures[section.monitor]
+        higher = evaluation.infos[section.monitor].direction == "higher"
+        gained = bool(np.isfinite(figure)) and (
+            position.best is None or (figure > position.best if higher else figure < position.best)
+        )
+        if gained:
+            position.best, position.best_epoch = figure, position.epoch
+            write_atomic(self.run_folder.best_path, model_bytes(scored))
+        if self.plateau is not None:
+            self.plateau.update(gained)
+        mean_loss = position.loss_sum / position.loss_count if position.loss_count else float("nan")
+        self._tick()
+        row = {"epoch": position.epoch + 1, "train_loss": mean_loss, "learning_rate": rate}
+        row |= {"seconds": round(position.seconds, 1), "bad_steps": position.bad_steps}
+        row |= {f"val_{name}": value for name, value in evaluation.figures.items()}
+        position.history.append(row)
+        self.console.say(
+            f"epoch {position.epoch + 1}/{section.epochs}: loss {mean_loss:.4f}, val {section.monitor} {figure:.4f}"
+            f"{' (best so far)' if gained else ''}, learning rate {rate:.2g}"
+        )
+        position.epoch, position.batch = position.epoch + 1, 0
+        position.loss_sum, position.loss_count = 0.0, 0
+        patience = section.early_stopping_epochs
+        if patience is not None and position.epoch - 1 - position.best_epoch >= patience:
+            position.stopped = True
+            self.console.say(f"stopped early: no gain of {section.monitor} in {patience} epochs")
+        self.save()
+        self.run_folder.write_history(position.history)
+
+    def _count_bad_step(self, value: float, batch: Batch) -> None:
+        position = self.progress
+        position.bad_steps += 1
+        position.bad_in_a_row += 1
+        where = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
+        self.console.say(f"the loss is {value} at {where}: this step is skipped (samples {', '.join(batch.ids[:4])}, ...)")
+        if position.bad_in_a_row >= _MOST_BAD_STEPS:
+            raise RunError(
+                f"the loss was not finite in {_MOST_BAD_STEPS} steps in a row",
+                where=where,
+                cure="lower optimizer.learning_rate, set optimizer.gradient_clip, or training.precision=fp32.",
+            )
+
+    # What a continuation needs
+
+    def save(self) -> None:
+        """Write checkpoints/last.safetensors."""
+        self._tick()
+        if self.plateau is not None:
+            self.progress.plateau_scale, self.progress.plateau_waited = self.plateau.scale, self.plateau.waited
+        tree = {
+            "progress": asdict(self.progress),
+            "model": self.model.state_dict(),
+            "optimizer": self.trainer.optimizers[0].state_dict(),
+            "average": None if self.average is None else {"steps": self.average.steps, "shadow": self.average.shadow},
+        }
+        save_tree(self.run_folder.last_path, tree)
+        self._saved_at = time.monotonic()
+
+    def restore(self) -> None:
+        """Take up the state of checkpoints/last.safetensors, if there is one."""
+        if not self.run_folder.last_path.is_file():
+            return
+        tree = load_tree(self.run_folder.last_path)
+        self.progress = Progress(**tree["progress"])
+        self.model.load_state_dict(tree["model"])
+        self._optimizer_state = tree["optimizer"]
+        if self.plateau is not None:
+            self.plateau.scale, self.plateau.waited = self.progress.plateau_scale, self.progress.plateau_waited
+        if self.average is not None:
+            self.average.steps, self.average.shadow = tree["average"]["steps"], tree["average"]["shadow"]
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.progress.seconds += now - self._clock
+        self._clock = now
+
+
+def seed_everything(numbers: list[int]) -> None:
+    """Every global random state as a function of these numbers; so none has to be saved."""
+    state = np.random.SeedSequence(numbers).generate_state(3)
+    random.seed(int(state[0]))
+    np.random.seed(int(state[1]))
+    torch.manual_seed(int(state[2]))
+
+
+def model_bytes(model: PixelModel) -> bytes:
+    """The weights as safetensors."""
+    state: Mapping[str, torch.Tensor] = model.state_dict()
+    return save({name: value.detach().cpu().contiguous().clone() for name, value in state.items()})

@@ -1,0 +1,415 @@
+"""Train: from a recipe and a folder to a run. Reads top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import signal
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from perpixel.console import Console
+from perpixel.data.cache import DecodedSamples, decode_samples, fingerprint
+from perpixel.data.dataset import EpochOrder, TrainingSet, batches_per_epoch, training_loader
+from perpixel.data.samples import Sample, data_root, list_samples
+from perpixel.data.split import make_split
+from perpixel.errors import RequestError, RunError
+from perpixel.evaluation.evaluate import Evaluation, evaluate_samples, scored_samples, write_evaluation
+from perpixel.inference.predictor import Predictor, default_device, to_network
+from perpixel.models import PixelModel, build_model
+from perpixel.recipe import Recipe
+from perpixel.run import Run, write_json
+from perpixel.tasks import Task, build_task, check_monitor
+from perpixel.training.loop import Interrupted, TrainingModule, seed_everything
+from perpixel.training.precision import choose_precision
+
+
+@dataclass(frozen=True)
+class Material:
+    """Data made ready for one training."""
+
+    samples: list[Sample]
+    decoded: DecodedSamples
+    subsets: dict[str, str]
+    groups: dict[str, str]
+    facts: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids by position."""
+        return [sample.id for sample in self.samples]
+
+    def positions(self, subset: str) -> list[int]:
+        """Positions of a subset's samples."""
+        return [position for position, sample in enumerate(self.samples) if self.subsets[sample.id] == subset]
+
+
+def train(
+    recipe: Recipe, run_dir: Path, *, data: Path | None = None, resume: bool = False, console: Console | None = None
+) -> Run:
+    """Train a recipe into a run folder, or continue it there.
+
+    Args:
+        recipe: what is asked; with ``resume`` it must agree with what the run holds.
+        data: the data folder, instead of the recipe's ``data.root``.
+        resume: continue from the last checkpoint; the weights end as those of an uninterrupted run.
+
+    Raises:
+        RequestError: the folder holds a run and ``resume`` is not asked, or nothing to resume.
+        DataError, RecipeError, WeightsError: before anything is trained.
+        RunError: the training failed, or was interrupted.
+    """
+    run = Run(run_dir)
+    recipe = _continued(recipe, run, data) if resume else _fresh(recipe, run, data)
+    console = (console or Console()).with_log(run.log_path)
+    if run.finished:
+        console.say(f"{run.path} is finished already; its figures are in {run.evaluation_dir('val')}")
+        return run
+    task = build_task(recipe)
+    check_monitor(task, recipe.training.monitor)
+    material = prepare(recipe, task, console, run if resume and run.split_path.is_file() else None)
+    seed_everything([recipe.training.seed & 0xFFFFFFFF])
+    model = _build(recipe, task, console)
+    recipe = _settle(recipe, model, console)
+    run.write_recipe(recipe)
+    run.write_split(material.subsets, material.groups)
+    run.update_manifest(**_facts(recipe, run, model, material))
+    module = _module(recipe, run, task, model, material, console)
+    module.restore()
+    _fit(module, recipe, run, console)
+    _finish(recipe, run, task, model, material, console, module)
+    return run
+
+
+def prepare(recipe: Recipe, task: Task, console: Console, split_of: Run | None = None) -> Material:
+    """List, split and decode the data; a run's own split is kept when one is given."""
+    root = data_root(recipe.data)
+    samples = list_samples(recipe.data, root)
+    started = time.monotonic()
+    use_cache = recipe.data.cache == "auto"
+    key = fingerprint(samples, task.meaning, contents=use_cache)
+    decoded = decode_samples(
+        samples,
+        task.decode_target,
+        key=key if use_cache else None,
+        progress=lambda done, total: console.progress("reading", done, total),
+    )
+    console.say(f"{len(samples)} pairs in {root}, read in {time.monotonic() - started:.1f} s")
+    for note, count in decoded.notes.items():
+        console.say(f"  {count} images: {note}")
+    if split_of is None:
+        position = {sample.id: index for index, sample in enumerate(samples)}
+        subsets, groups = make_split(
+            samples, recipe.split, lambda sample: task.stratum_value(decoded.target(position[sample.id]))
+        )
+    else:
+        subsets, groups = split_of.read_split()
+        unknown = sorted(set(subsets) ^ {sample.id for sample in samples})
+        if unknown:
+            raise RequestError("the data are not those this run began with", where=root, details=unknown[:8])
+    facts = task.describe(decoded.target(i) for i, s in enumerate(samples) if subsets[s.id] == "train")
+    counts = {name: list(subsets.values()).count(name) for name in sorted(set(subsets.values()))}
+    console.say(f"split {recipe.split.method}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    console.say(f"training targets: {facts}")
+    return Material(samples, decoded, subsets, groups, facts, key)
+
+
+def _fresh(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
+    if run.recipe_path.exists():
+        raise RequestError(
+            "this folder holds a run already", where=run.path, cure="continue it with --resume, or name another --run."
+        )
+    if run.path.exists() and any(run.path.iterdir()):
+        raise RequestError("this folder is not empty", where=run.path, cure="name another --run.")
+    return _with_root(recipe, data)
+
+
+def _with_root(recipe: Recipe, data: Path | None) -> Recipe:
+    root = data_root(recipe.data, data).resolve()
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(root)})})
+
+
+def _continued(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
+    """The run's own recipe, after a check that it is the one that is asked for."""
+    if not run.recipe_path.exists():
+        return _fresh(recipe, run, data)
+    stored = run.recipe
+    if data is not None:
+        stored = _with_root(stored, data)
+    settled = {"precision": stored.training.precision, "threads": stored.training.threads}
+    asked = recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"root": stored.data.root}),
+            "training": recipe.training.model_copy(update=settled),
+        }
+    )
+    different = [name for name in Recipe.model_fields if getattr(asked, name) != getattr(stored, name)]
+    if different:
+        raise RequestError(
+            f"the recipe differs from this run's in {', '.join(different)}",
+            where=run.recipe_path,
+            rule="a continuation changes nothing.",
+            cure="leave out the --set values, or start another --run.",
+        )
+    return stored
+
+
+def _build(recipe: Recipe, task: Task, console: Console) -> PixelModel:
+    section = recipe.model
+    model = build_model(
+        architecture=section.architecture,
+        encoder=section.encoder,
+        weights=section.weights,
+        out_channels=task.out_channels,
+        decoder_norm=section.decoder_norm,
+        decoder_attention=section.decoder_attention,
+    )
+    if section.freeze_encoder:
+        model.freeze_encoder()
+    report, counts = model.weights_report, model.parameter_counts()
+    console.say(
+        f"model {section.architecture} on {section.encoder}: {counts['trained']:,} parameters train,"
+        f" {counts['frozen']:,} are frozen"
+    )
+    console.say(
+        f"weights {report.source}: {report.loaded} tensors loaded, {len(report.missing)} missing,"
+        f" {len(report.unexpected)} unexpected"
+    )
+    return model
+
+
+def _settle(recipe: Recipe, model: PixelModel, console: Console) -> Recipe:
+    """Fix what the machine decides, so that the stored recipe is complete."""
+    section = recipe.training
+    threads = section.threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    precision: str = section.precision
+    if precision == "auto":
+        device = default_device()
+        image_bchw = torch.zeros(section.batch_size, 3, *recipe.input.size, dtype=torch.uint8)
+        precision = choose_precision(model.to(device), to_network(image_bchw, device), console)
+    settled = section.model_copy(update={"threads": threads, "precision": precision})
+    return recipe.model_copy(update={"training": settled})
+
+
+def _facts(recipe: Recipe, run: Run, model: PixelModel, material: Material) -> dict[str, Any]:
+    packages = ("perpixel", "torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "numpy")
+    report = model.weights_report
+    return {
+        "status": "running",
+        "versions": {name: metadata.version(name) for name in packages} | {"python": platform.python_version()},
+        "machine": {"system": platform.platform(), "processors": os.cpu_count(), "device": str(default_device())},
+        "git": _git_revision(),
+        "data": {
+            "root": recipe.data.root,
+            "samples": len(material.samples),
+            "fingerprint": material.fingerprint,
+            "training_targets": material.facts,
+        },
+        "weights": {
+            "source": report.source,
+            "file": report.file,
+            "loaded": report.loaded,
+            "missing": report.missing,
+            "unexpected": report.unexpected,
+        },
+        "parameters": model.parameter_counts(),
+        "resumed": int(run.manifest.get("resumed", -1)) + 1,
+    }
+
+
+def _git_revision() -> str | None:
+    """Revision of perpixel's own source, when it runs from a checkout."""
+    source = Path(__file__).parent
+    result = subprocess.run(
+        ["git", "-C", str(source), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return result.stdout.strip() or None
+
+
+def _module(
+    recipe: Recipe, run: Run, task: Task, model: PixelModel, material: Material, console: Console
+) -> TrainingModule:
+    positions = material.positions("train")
+
+    def make_loader(epoch: int, first_batch: int) -> Any:
+        seed = recipe.training.seed
+        dataset = TrainingSet(
+            material.decoded,
+            material.ids,
+            positions,
+            input_section=recipe.input,
+            augmentation=recipe.augmentation,
+            fill=task.fill,
+            seed=seed,
+            epoch=epoch,
+        )
+        size = recipe.training.batch_size
+        order = EpochOrder(len(dataset), size, seed=seed, epoch=epoch, first_batch=first_batch)
+        return training_loader(dataset, order, workers=recipe.training.workers)
+
+    def validate(scored: PixelModel) -> Evaluation:
+        predictor = _predictor(recipe, task, scored)
+        return evaluate_samples(
+            predictor,
+            material.decoded,
+            material.ids,
+            material.positions("val"),
+            progress=lambda done, total: console.progress("validation", done, total),
+        )
+
+    return TrainingModule(
+        model,
+        task.loss(material.facts),
+        recipe,
+        run,
+        make_loader=make_loader,
+        batches_per_epoch=batches_per_epoch(len(positions), recipe.training.batch_size),
+        validate=validate,
+        console=console,
+        stop_asked=lambda: _STOP.is_set(),
+    )
+
+
+def _predictor(recipe: Recipe, task: Task, model: PixelModel) -> Predictor:
+    return Predictor(
+        model,
+        task,
+        input_section=recipe.input,
+        inference=recipe.inference,
+        decision=task.first_decision(),
+        precision=recipe.training.precision,
+    )
+
+
+_STOP = threading.Event()
+
+
+@contextlib.contextmanager
+def _stop_on_signal(console: Console) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) asks to stop after this step; a second one stops at once."""
+    _STOP.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if _STOP.is_set():
+            raise KeyboardInterrupt
+        _STOP.set()
+        console.say("stopping after this step and saving; once more stops at once")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _fit(module: TrainingModule, recipe: Recipe, run: Run, console: Console) -> None:
+    if module.done:
+        return
+    with _quiet_lightning(), _stop_on_signal(console):
+        from lightning.pytorch import Trainer
+
+        trainer = Trainer(
+            accelerator="auto",
+            devices=1,
+            precision="bf16-mixed" if recipe.training.precision == "bf16" else "32-true",
+            max_epochs=recipe.training.epochs - module.progress.epoch,
+            accumulate_grad_batches=recipe.optimizer.accumulate,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        try:
+            module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            trainer.fit(module)
+        except (Interrupted, KeyboardInterrupt, SystemExit):
+            run.update_manifest(status="interrupted")
+            done = f"{module.progress.epoch} of {recipe.training.epochs} epochs"
+            raise RunError(
+                f"interrupted after {done}", where=run.path, cure="the same command with --resume continues it."
+            ) from None
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's advice does not concern this loop; errors still come through."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _finish(
+    recipe: Recipe,
+    run: Run,
+    task: Task,
+    model: PixelModel,
+    material: Material,
+    console: Console,
+    module: TrainingModule,
+) -> None:
+    """Best weights, decision on validation data, figures of val and test."""
+    if not run.best_path.is_file():
+        raise RunError(f"no epoch gave a finite {recipe.training.monitor}", where=run.path)
+    predictor = Predictor.from_run(run)
+    if task.decides_on_validation:
+        scored = scored_samples(predictor, material.decoded, material.positions("val"))
+        predictor.decision = task.choose(scored, recipe.training.monitor)
+        console.say(f"chosen on validation data: {predictor.decision}")
+    write_json(run.decision_path, predictor.decision)
+    chosen = ["epoch"] + (sorted(predictor.decision) if task.decides_on_validation else [])
+    for subset in ("val", "test"):
+        positions = material.positions(subset)
+        if positions:
+            evaluation = evaluate_samples(
+                predictor, material.decoded, material.ids, positions, facts=material.facts
+            )
+            protocol = {
+                "subset": subset,
+                "images": len(positions),
+                "size": "original",
+                "split": recipe.split.method,
+                "chosen_on_this_subset": chosen if subset == "val" else [],
+                "decision": predictor.decision,
+                "flip": recipe.inference.flip,
+            }
+            write_evaluation(run, subset, evaluation, protocol)
+            monitor = recipe.training.monitor
+            console.say(f"{subset}: {monitor} {evaluation.figures[monitor]:.4f} on {len(positions)} images")
+    run.update_manifest(
+        status="finished",
+        best_epoch=module.progress.best_epoch + 1,
+        bad_steps=module.progress.bad_steps,
+        training_seconds=round(module.progress.seconds, 1),
+    )
+    if module.progress.bad_steps:
+        console.say(f"{module.progress.bad_steps} steps were skipped because the loss was not finite")
