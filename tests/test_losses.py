@@ -203,6 +203,17 @@ def test_weighted_loss_is_the_weighted_sum() -> None:
     torch.testing.assert_close(loss(logits, target, valid), 0.5 * terms["bce_dice"] + 2.0 * terms["lovasz"])
 
 
+def test_gradients_of_a_sum_are_added_in_float32() -> None:
+    logits, target, valid = case(4)
+    loss = WeightedLoss([(0.3, "focal"), (0.7, "cross_entropy"), (1.0, "dice")], OPTIONS)
+    low = logits.bfloat16().requires_grad_()
+    full = low.detach().float().requires_grad_()
+    loss(low, target, valid).backward()
+    loss(full, target, valid).backward()
+    assert low.grad is not None and full.grad is not None
+    assert torch.equal(low.grad, full.grad.bfloat16())
+
+
 def test_weighted_loss_names_what_it_knows() -> None:
     with pytest.raises(ValueError, match=r"no loss is named 'lovas'; there are bce, .*lovasz"):
         WeightedLoss([(1.0, "bce"), (1.0, "lovas")], OPTIONS)

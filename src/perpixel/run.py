@@ -127,12 +127,12 @@ class Run:
         rows = [{"sample": id_, "subset": subsets[id_], "group": groups.get(id_, "")} for id_ in sorted(subsets)]
         write_rows(self.split_path, rows)
 
-    def read_split(self) -> dict[str, str]:
-        """Subset by sample id, as it was at training time."""
+    def read_split(self) -> tuple[dict[str, str], dict[str, str]]:
+        """(subset, group) by sample id, as they were at training time."""
         rows = read_rows(self.split_path)
         if not rows:
             raise RunError("this run has no split.csv", where=self.path, cure="train it again.")
-        return {row["sample"]: row["subset"] for row in rows}
+        return {row["sample"]: row["subset"] for row in rows}, {row["sample"]: row["group"] for row in rows}
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace the history: a row an epoch."""

@@ -127,10 +127,11 @@ def fingerprint(samples: Sequence[Sample], meaning: str, *, contents: bool) -> s
         contents: over the files' contents; else over their sizes alone.
     """
     joined = hashlib.blake2b(f"{_FORMAT}\n{meaning}\n".encode(), digest_size=12)
-    files = [path for sample in samples for path in (sample.image, sample.target) if path]
+    files = [(sample.id, path) for sample in samples for path in (sample.image, sample.target) if path]
     with ThreadPoolExecutor(4) as pool:
-        for sample, digest in zip((s for s in samples for _ in (0, 1)), pool.map(_digest if contents else _size, files)):
-            joined.update(sample.id.encode() + b"\0" + digest)
+        digests = pool.map(_digest if contents else _size, [path for _, path in files])
+        for (id_, _), digest in zip(files, digests, strict=True):
+            joined.update(id_.encode("utf-8", "surrogateescape") + b"\0" + digest)
     return joined.hexdigest()
 
 

@@ -33,7 +33,7 @@ def evaluate_run(run: Run, *, subset: str, data: Path | None, console: Console) 
     samples = list_samples(recipe.data, root)
     own = data is None or root.resolve() == Path(recipe.data.root or "").resolve()
     if own:
-        subsets = run.read_split()
+        subsets, _ = run.read_split()
         samples = [sample for sample in samples if subsets.get(sample.id) == subset]
         if not samples:
             known = sorted(set(subsets.values()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from perpixel.losses.base import LossFunction, LossOptions
@@ -16,7 +17,8 @@ __all__ = ["LOSSES", "WarmStartLoss", "WeightedLoss", "bce_dice"]
 
 def bce_dice(logits_bkhw: Tensor, target_bhw: Tensor, valid_bhw: Tensor, options: LossOptions) -> Tensor:
     """`bce` + `dice`, one to one."""
-    arguments = (logits_bkhw, target_bhw, valid_bhw, options)
+    # float32 here already, or the terms' gradients are added up in the precision of the logits.
+    arguments = (logits_bkhw.float(), target_bhw, valid_bhw, options)
     return bce(*arguments) + dice(*arguments)
 
 
@@ -54,11 +56,9 @@ class WeightedLoss:
 
     def __call__(self, logits_bkhw: Tensor, target_bhw: Tensor, valid_bhw: Tensor) -> Tensor:
         """The scalar loss of (B, K, H, W) logits, (B, H, W) class indices and (B, H, W) bool."""
-        weight, term = self.terms[0]
-        total = weight * term(logits_bkhw, target_bhw, valid_bhw, self.options)
-        for weight, term in self.terms[1:]:
-            total = total + weight * term(logits_bkhw, target_bhw, valid_bhw, self.options)
-        return total
+        logits_bkhw = logits_bkhw.float()  # so that the terms' gradients too are added up in float32
+        values = [weight * term(logits_bkhw, target_bhw, valid_bhw, self.options) for weight, term in self.terms]
+        return torch.stack(values).sum()
 
 
 class WarmStartLoss:

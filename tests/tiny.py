@@ -1,0 +1,71 @@
+"""A data set and a recipe small enough to train in a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perpixel.images import write_image, write_label_map
+from perpixel.recipe import Recipe, load_recipe
+
+
+def write_tiny(root: Path, count: int = 20, *, size: int = 40, unlabelled: int = 3, seed: int = 0) -> Path:
+    """Bright discs on noise; the mask (0 or 65535) is the disc, every fifth image has none."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:size, :size]
+    lines = ["id,z"]
+    for index in range(count + unlabelled):
+        image = rng.normal(90, 15, (size, size))
+        mask = np.zeros((size, size), dtype=bool)
+        if index % 5:
+            top, left = rng.uniform(0.3 * size, 0.7 * size, 2)
+            mask = (rows - top) ** 2 + (columns - left) ** 2 < (0.25 * size) ** 2
+            image[mask] += 90
+        grey = np.clip(image, 0, 255).astype(np.uint8)
+        folder = "train" if index < count else "test"
+        path = root / folder / "images" / f"{index:010x}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, np.repeat(grey[..., None], 3, axis=2))
+        lines.append(f"{index:010x},{100 + index // 2}")
+        if index < count:
+            target = root / "train" / "masks" / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_label_map(target, mask.astype(np.int64) * 65535)
+    (root / "depths.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+TINY_SETTINGS = (
+    "model.encoder=mobilenetv3_small_050",
+    "model.weights=none",
+    "model.decoder_norm=true",
+    "input.size=[32, 32]",
+    "training.epochs=3",
+    "training.batch_size=4",
+    "training.precision=fp32",
+    "training.threads=1",
+    "optimizer.learning_rate=0.003",
+    "inference.batch_size=4",
+)
+
+
+def tiny_recipe(root: Path, *settings: str, name: str = "salt") -> Recipe:
+    """A built-in recipe made tiny."""
+    return load_recipe(name, [f"data.root={root}", *TINY_SETTINGS, *settings])
+
+
+def weights(path: Path) -> dict[str, Any]:
+    """Tensors of a safetensors file."""
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+def assert_same_weights(left: Path, right: Path) -> None:
+    """Both files hold the same tensors, bit for bit."""
+    first, second = weights(left), weights(right)
+    assert first.keys() == second.keys()
+    different = [name for name in first if first[name].tobytes() != second[name].tobytes()]
+    assert not different
