@@ -163,14 +163,13 @@ def test_equal_class_weights_change_nothing_whatever_their_size(name: str, class
 def test_a_class_of_weight_zero_counts_not(name: str, options: LossOptions) -> None:
     logits, target, valid = case(3)
     options = replace(options, class_weights=torch.tensor([1.0, 1.0, 0.0]))
-    target = target.masked_fill(~valid, 0)
-    right = logits_of(target, 3, 30.0)
-    wrong_at_two = torch.where((target == 2)[:, None], torch.tensor([-30.0, -30.0, 30.0]).view(1, 3, 1, 1), right)
-    wrong_at_two[:, 2] = right[:, 2]
     only_two = torch.full_like(target, 2)
     value, gradient = value_and_gradient(name, logits, only_two, valid, options)
     assert value == 0 and not gradient.any()
-    assert value_and_gradient(name, wrong_at_two, target, valid, options)[0] < 1e-5
+    _, gradient = value_and_gradient(name, logits, target, valid, options)
+    assert gradient.masked_select((target < 2)[:, None]).any()
+    if name in ("bce", "cross_entropy", "focal"):  # elsewhere such a pixel may be another class's false positive
+        assert not gradient.masked_select((target == 2)[:, None]).any()
 
 
 @every_loss

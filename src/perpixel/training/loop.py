@@ -103,7 +103,7 @@ class TrainingModule(LightningModule):
 
     def on_train_start(self) -> None:
         if self._optimizer_state is not None:
-            self.trainer.optimizers[0].load_state_dict(self._optimizer_state)
+            load_optimizer_state(self.trainer.optimizers[0], self._optimizer_state)
             self._optimizer_state = None
         if self.average is not None:
             self.average.shadow = {name: value.to(self.device) for name, value in self.average.shadow.items()}
@@ -267,6 +267,19 @@ def seed_everything(numbers: list[int]) -> None:
     random.seed(int(state[0]))
     np.random.seed(int(state[1]))
     torch.manual_seed(int(state[2]))
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Restore an optimiser whose parameters may lie channels-last.
+
+    A checkpoint holds plain contiguous tensors; fused optimisers walk parameter and moments side by side in
+    memory, so that moments of another layout would meet the wrong weights, without any error.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)
 
 
 def model_bytes(model: PixelModel) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from perpixel.errors import RunError
@@ -30,7 +31,7 @@ def load_tree(path: Path) -> Any:
         (length,) = struct.unpack("<Q", content[:8])
         structure = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_STRUCTURE])
         return _restore(structure, load(content))
-    except (struct.error, ValueError, KeyError, MemoryError) as error:
+    except (SafetensorError, struct.error, ValueError, KeyError, MemoryError) as error:
         raise RunError(f"this checkpoint is damaged ({type(error).__name__})", where=path) from None
 
 
