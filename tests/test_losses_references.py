@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -31,22 +32,24 @@ def case(classes: int, seed: int, present: int | None = None) -> tuple[Tensor, T
     return logits, target.masked_fill(~valid, 255), valid
 
 
-def check(name: str, options: LossOptions, arguments: tuple[Tensor, Tensor, Tensor], expected_of: object) -> None:
+def check(
+    name: str, options: LossOptions, arguments: tuple[Tensor, Tensor, Tensor], expected_of: Callable[[Tensor], Tensor]
+) -> None:
     """Value and gradient agree with a reference that is a function of the logits."""
     logits, target, valid = arguments
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     value = LOSSES[name](ours, target, valid, options)
-    expected = expected_of(theirs)  # type: ignore[operator]
+    expected = expected_of(theirs)
     torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
     gradient, expected_gradient = torch.autograd.grad(value, ours)[0], torch.autograd.grad(expected, theirs)[0]
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
 
 
-def by_image(loss: object) -> object:
+def by_image(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The mean over images of a loss of (logits, target), each image a batch of its own."""
 
     def mean(logits: Tensor, target: Tensor) -> Tensor:
-        values = [loss(logits[i : i + 1], target[i : i + 1]) for i in range(len(logits))]  # type: ignore[operator]
+        values = [loss(logits[i : i + 1], target[i : i + 1]) for i in range(len(logits))]
         return torch.stack(values).mean()
 
     return mean
@@ -132,7 +135,7 @@ def test_region_losses_are_those_of_smp(seed: int, name: str, classes: int, per_
     reference = smp_region(name, "binary" if classes == 1 else "multiclass")
     loss = by_image(reference) if per_image else reference
     options = LossOptions(per_image=per_image, eps=1e-9, tversky_alpha=0.2, tversky_beta=0.7)
-    check(name, options, arguments, lambda logits: loss(logits, target))  # type: ignore[operator]
+    check(name, options, arguments, lambda logits: loss(logits, target))
 
 
 @seeds

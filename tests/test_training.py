@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import assert_same_weights, tiny_recipe, write_tiny
 
 from perpixel.errors import RequestError, RunError
 from perpixel.run import Run
 from perpixel.training.loop import TrainingModule
 from perpixel.training.packing import load_tree, save_tree
 from perpixel.training.train import train
+from tiny import assert_same_weights, tiny_recipe, write_tiny
 
 STRONG = ("training.ema_decay=0.9", "schedule.warmup_epochs=0.5", "split.method=random", "split.order_column=null")
 
@@ -155,7 +155,9 @@ def test_five_kills_at_random_instants(data: Path, tmp_path: Path) -> None:
     assert_same_weights(straight.best_path, Run(tmp_path / "run").best_path)
 
 
-def test_ctrl_c_leaves_a_run_that_continues(data: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_a_run_that_continues(
+    data: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = TrainingModule.training_step
 
     def interrupting(self: TrainingModule, batch: object, index: int) -> object:

@@ -106,9 +106,7 @@ def predict(
     return predict_files(opened, [Path(image) for image in images], Path(out), console=console or Console())
 
 
-def submit(
-    run: str | Path, out: str | Path, *, data: str | Path | None = None, console: Console | None = None
-) -> Path:
+def submit(run: str | Path, out: str | Path, *, data: str | Path | None = None, console: Console | None = None) -> Path:
     """Predict the data set's unlabelled images and write the competition's ``id,rle_mask`` file."""
     opened = Run.open(run)
     from perpixel.evaluation.session import submit_run

@@ -66,7 +66,9 @@ def evaluate_run(run: Run, *, subset: str, data: Path | None, console: Console) 
 
 def figures_table(evaluation: Evaluation, protocol: dict[str, Any]) -> str:
     """The figures as text: each with its averaging, beside the trivial baselines."""
-    lines = [f"{protocol['subset']}: {protocol['images']} images at their original size, decision {protocol['decision']}"]
+    lines = [
+        f"{protocol['subset']}: {protocol['images']} images at their original size, decision {protocol['decision']}"
+    ]
     if protocol["chosen_on_this_subset"]:
         lines.append(
             f"note: {', '.join(protocol['chosen_on_this_subset'])} chosen on these very images; expect less on others"

@@ -36,7 +36,9 @@ def run_grid(
     cells = grid_cells(vary)
     recipes = {name: load_recipe(recipe, [*overrides, *settings]) for name, settings in cells.items()}
     if folder.exists() and any(folder.iterdir()) and not resume:
-        raise RequestError("this folder is not empty", where=folder, cure="continue it with --resume, or name another --run.")
+        raise RequestError(
+            "this folder is not empty", where=folder, cure="continue it with --resume, or name another --run."
+        )
     failures = []
     for number, (name, cell) in enumerate(recipes.items(), start=1):
         console.say(f"[{number}/{len(recipes)}] {name}")
@@ -94,7 +96,9 @@ def _row(run: Run, name: str, settings: list[str], monitor: str) -> dict[str, An
         return None
     test = read_evaluation(run, "test")
     row: dict[str, Any] = {"cell": name} | dict(setting.split("=", 1) for setting in settings)
-    keys = [monitor] + [key for key in ("iou_per_image", "competition_score") if key in val["figures"] and key != monitor]
+    keys = [monitor] + [
+        key for key in ("iou_per_image", "competition_score") if key in val["figures"] and key != monitor
+    ]
     for subset, result in (("val", val), ("test", test)):
         if result is not None:
             row |= {f"{subset} {key}": round(result["figures"][key], 4) for key in keys}
@@ -113,5 +117,3 @@ def _markdown(rows: list[dict[str, Any]], monitor: str, averaging: str) -> str:
         " and so is the best cell: the test columns, where there are any, are the honest ones."
     )
     return "\n".join([*lines, "", note, ""])
-
-

@@ -42,7 +42,9 @@ class Predictor:
     def from_run(cls, run: Run) -> Predictor:
         """The best checkpoint of a run, with what was chosen on its validation data."""
         if not run.best_path.is_file():
-            raise RunError("this run has no trained model yet", where=run.path, cure="finish it: perpixel train --resume.")
+            raise RunError(
+                "this run has no trained model yet", where=run.path, cure="finish it: perpixel train --resume."
+            )
         recipe = run.recipe
         task = build_task(recipe)
         section = recipe.model

@@ -218,7 +218,9 @@ class TrainingModule(LightningModule):
         position.bad_steps += 1
         position.bad_in_a_row += 1
         where = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
-        self.console.say(f"the loss is {value} at {where}: this step is skipped (samples {', '.join(batch.ids[:4])}, ...)")
+        self.console.say(
+            f"the loss is {value} at {where}: this step is skipped (samples {', '.join(batch.ids[:4])}, ...)"
+        )
         if position.bad_in_a_row >= _MOST_BAD_STEPS:
             raise RunError(
                 f"the loss was not finite in {_MOST_BAD_STEPS} steps in a row",

@@ -14,7 +14,10 @@ from perpixel.recipe import OptimizerSection, ScheduleSection
 
 def build_optimizer(model: PixelModel, section: OptimizerSection) -> torch.optim.Optimizer:
     """The optimiser over the parameters that train; each group knows its ``factor`` of the learning rate."""
-    parts = (("encoder", model.encoder_parameters(), section.encoder_factor), ("decoder", model.decoder_parameters(), 1.0))
+    parts = (
+        ("encoder", model.encoder_parameters(), section.encoder_factor),
+        ("decoder", model.decoder_parameters(), 1.0),
+    )
     groups = [
         {"params": [p for p in parameters if p.requires_grad], "name": name, "factor": factor}
         for name, parameters, factor in parts

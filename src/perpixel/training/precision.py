@@ -25,7 +25,9 @@ def choose_precision(model: PixelModel, image_bchw: torch.Tensor, console: Conso
         for precision in seconds:  # in turn, so that a slow moment of the machine falls on both
             seconds[precision] += _time_step(model, image_bchw, precision)
     faster = min(seconds, key=lambda name: seconds[name])
-    console.say(f"precision {faster}: a step takes {_shown(seconds, 'fp32')} in fp32, {_shown(seconds, 'bf16')} in bf16")
+    console.say(
+        f"precision {faster}: a step takes {_shown(seconds, 'fp32')} in fp32, {_shown(seconds, 'bf16')} in bf16"
+    )
     return faster
 
 
@@ -44,7 +46,3 @@ def _time_step(model: PixelModel, image_bchw: torch.Tensor, precision: str) -> f
         if step == _WARM:
             return time.perf_counter() - start
     raise AssertionError("unreachable")
-
-
-def _shown(seconds: dict[str, float], name: str) -> str:
-    return f"{seconds[name] / _TIMED * 1000:.0f} ms"

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import platform
-import signal
 import subprocess
-import threading
-import time
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,10 +12,8 @@ from typing import Any
 import torch
 
 from perpixel.console import Console
-from perpixel.data.cache import DecodedSamples, decode_samples, fingerprint
 from perpixel.data.dataset import EpochOrder, TrainingSet, batches_per_epoch, training_loader
-from perpixel.data.samples import Sample, data_root, list_samples
-from perpixel.data.split import make_split
+from perpixel.data.samples import data_root
 from perpixel.errors import RequestError, RunError
 from perpixel.evaluation.evaluate import Evaluation, evaluate_samples, scored_samples, write_evaluation
 from perpixel.inference.predictor import Predictor, default_device, to_network
@@ -31,29 +21,10 @@ from perpixel.models import PixelModel, build_model
 from perpixel.recipe import Recipe
 from perpixel.run import Run, write_json
 from perpixel.tasks import Task, build_task, check_monitor
-from perpixel.training.loop import Interrupted, TrainingModule, seed_everything
+from perpixel.training.fit import fit, stop_asked
+from perpixel.training.loop import TrainingModule, seed_everything
+from perpixel.training.material import Material, prepare
 from perpixel.training.precision import choose_precision
-
-
-@dataclass(frozen=True)
-class Material:
-    """Data made ready for one training."""
-
-    samples: list[Sample]
-    decoded: DecodedSamples
-    subsets: dict[str, str]
-    groups: dict[str, str]
-    facts: dict[str, Any]
-    fingerprint: str
-
-    @property
-    def ids(self) -> list[str]:
-        """Ids by position."""
-        return [sample.id for sample in self.samples]
-
-    def positions(self, subset: str) -> list[int]:
-        """Positions of a subset's samples."""
-        return [position for position, sample in enumerate(self.samples) if self.subsets[sample.id] == subset]
 
 
 def train(
@@ -88,42 +59,9 @@ def train(
     run.update_manifest(**_facts(recipe, run, model, material))
     module = _module(recipe, run, task, model, material, console)
     module.restore()
-    _fit(module, recipe, run, console)
+    fit(module, recipe, run, console)
     _finish(recipe, run, task, model, material, console, module)
     return run
-
-
-def prepare(recipe: Recipe, task: Task, console: Console, split_of: Run | None = None) -> Material:
-    """List, split and decode the data; a run's own split is kept when one is given."""
-    root = data_root(recipe.data)
-    samples = list_samples(recipe.data, root)
-    started = time.monotonic()
-    use_cache = recipe.data.cache == "auto"
-    key = fingerprint(samples, task.meaning, contents=use_cache)
-    decoded = decode_samples(
-        samples,
-        task.decode_target,
-        key=key if use_cache else None,
-        progress=lambda done, total: console.progress("reading", done, total),
-    )
-    console.say(f"{len(samples)} pairs in {root}, read in {time.monotonic() - started:.1f} s")
-    for note, count in decoded.notes.items():
-        console.say(f"  {count} images: {note}")
-    if split_of is None:
-        position = {sample.id: index for index, sample in enumerate(samples)}
-        subsets, groups = make_split(
-            samples, recipe.split, lambda sample: task.stratum_value(decoded.target(position[sample.id]))
-        )
-    else:
-        subsets, groups = split_of.read_split()
-        unknown = sorted(set(subsets) ^ {sample.id for sample in samples})
-        if unknown:
-            raise RequestError("the data are not those this run began with", where=root, details=unknown[:8])
-    facts = task.describe(decoded.target(i) for i, s in enumerate(samples) if subsets[s.id] == "train")
-    counts = {name: list(subsets.values()).count(name) for name in sorted(set(subsets.values()))}
-    console.say(f"split {recipe.split.method}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
-    console.say(f"training targets: {facts}")
-    return Material(samples, decoded, subsets, groups, facts, key)
 
 
 def _fresh(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
@@ -279,7 +217,7 @@ def _module(
         batches_per_epoch=batches_per_epoch(len(positions), recipe.training.batch_size),
         validate=validate,
         console=console,
-        stop_asked=lambda: _STOP.is_set(),
+        stop_asked=stop_asked,
     )
 
 
@@ -292,80 +230,6 @@ def _predictor(recipe: Recipe, task: Task, model: PixelModel) -> Predictor:
         decision=task.first_decision(),
         precision=recipe.training.precision,
     )
-
-
-_STOP = threading.Event()
-
-
-@contextlib.contextmanager
-def _stop_on_signal(console: Console) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) asks to stop after this step; a second one stops at once."""
-    _STOP.clear()
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if _STOP.is_set():
-            raise KeyboardInterrupt
-        _STOP.set()
-        console.say("stopping after this step and saving; once more stops at once")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _fit(module: TrainingModule, recipe: Recipe, run: Run, console: Console) -> None:
-    if module.done:
-        return
-    with _quiet_lightning(), _stop_on_signal(console):
-        from lightning.pytorch import Trainer
-
-        trainer = Trainer(
-            accelerator="auto",
-            devices=1,
-            precision="bf16-mixed" if recipe.training.precision == "bf16" else "32-true",
-            max_epochs=recipe.training.epochs - module.progress.epoch,
-            accumulate_grad_batches=recipe.optimizer.accumulate,
-            reload_dataloaders_every_n_epochs=1,
-            use_distributed_sampler=False,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        try:
-            module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            trainer.fit(module)
-        except (Interrupted, KeyboardInterrupt, SystemExit):
-            run.update_manifest(status="interrupted")
-            done = f"{module.progress.epoch} of {recipe.training.epochs} epochs"
-            raise RunError(
-                f"interrupted after {done}", where=run.path, cure="the same command with --resume continues it."
-            ) from None
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Lightning's advice does not concern this loop; errors still come through."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def _finish(
@@ -390,9 +254,7 @@ def _finish(
     for subset in ("val", "test"):
         positions = material.positions(subset)
         if positions:
-            evaluation = evaluate_samples(
-                predictor, material.decoded, material.ids, positions, facts=material.facts
-            )
+            evaluation = evaluate_samples(predictor, material.decoded, material.ids, positions, facts=material.facts)
             protocol = {
                 "subset": subset,
                 "images": len(positions),

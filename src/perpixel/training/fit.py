@@ -1,0 +1,101 @@
+"""Lightning's Trainer around the loop, and the signals that end it in good order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from perpixel.console import Console
+from perpixel.errors import RunError
+from perpixel.recipe import Recipe
+from perpixel.run import Run
+from perpixel.training.loop import Interrupted, TrainingModule
+
+_STOP = threading.Event()
+
+
+def stop_asked() -> bool:
+    """Whether a signal asked the present training to stop."""
+    return _STOP.is_set()
+
+
+@contextlib.contextmanager
+def _stop_on_signal(console: Console) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) asks to stop after this step; a second one stops at once."""
+    _STOP.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if _STOP.is_set():
+            raise KeyboardInterrupt
+        _STOP.set()
+        console.say("stopping after this step and saving; once more stops at once")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def fit(module: TrainingModule, recipe: Recipe, run: Run, console: Console) -> None:
+    """Run Lightning's Trainer to the end of the recipe.
+
+    Raises:
+        RunError: interrupted; the state is saved.
+    """
+    if module.done:
+        return
+    with _quiet_lightning(), _stop_on_signal(console):
+        trainer = Trainer(
+            accelerator="auto",
+            devices=1,
+            precision="bf16-mixed" if recipe.training.precision == "bf16" else "32-true",
+            max_epochs=recipe.training.epochs - module.progress.epoch,
+            accumulate_grad_batches=recipe.optimizer.accumulate,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        try:
+            module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            trainer.fit(module)
+        except (Interrupted, KeyboardInterrupt, SystemExit):
+            run.update_manifest(status="interrupted")
+            done = f"{module.progress.epoch} of {recipe.training.epochs} epochs"
+            raise RunError(
+                f"interrupted after {done}", where=run.path, cure="the same command with --resume continues it."
+            ) from None
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's advice does not concern this loop; errors still come through."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
