@@ -6,10 +6,14 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
+
+from perpixel.run import Run
+from tiny import tiny_recipe, write_tiny
 
 # torch and matplotlib read these when they are imported, which only tests do.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,3 +40,19 @@ def _seeds() -> None:
     np.random.seed(0)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny data set, for reading alone."""
+    return write_tiny(tmp_path_factory.mktemp("tiny-data"))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A tiny finished run with val and test, its decision chosen on val; for reading alone."""
+    from perpixel.training.train import train
+
+    split = ("split.method=random", "split.order_column=null", "split.test=0.2")
+    decision = ("inference.threshold=validation", "inference.minimum_area=validation")
+    return train(tiny_recipe(tiny_data, *split, *decision), tmp_path_factory.mktemp("tiny-run") / "run")

@@ -97,13 +97,14 @@ def evaluate(
 
 
 def predict(
-    run: str | Path, images: Iterable[str | Path], out: str | Path, *, console: Console | None = None
+    run: str | Path, images: str | Path | Iterable[str | Path], out: str | Path, *, console: Console | None = None
 ) -> list[Path]:
     """Predict images (files or folders) at their original sizes; writes maps and overlays into ``out``."""
     opened = Run.open(run)
     from perpixel.evaluation.session import predict_files
 
-    return predict_files(opened, [Path(image) for image in images], Path(out), console=console or Console())
+    paths = [Path(image) for image in ([images] if isinstance(images, str | Path) else images)]
+    return predict_files(opened, paths, Path(out), console=console or Console())
 
 
 def submit(run: str | Path, out: str | Path, *, data: str | Path | None = None, console: Console | None = None) -> Path:

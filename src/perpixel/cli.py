@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import textwrap
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +28,21 @@ Data = Annotated[Path | None, typer.Option("--data", help="the data folder")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key; repeatable")]
 RunOption = Annotated[Path | None, typer.Option("--run", help="the folder to write; default: the next free runs/NAME")]
 Resume = Annotated[bool, typer.Option("--resume", help="continue where it stopped")]
-Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error; may stand anywhere")]
+_LINE_WIDTH = 120
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"perpixel {metadata.version('perpixel')}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", help="show the version", callback=_version, is_eager=True)]
 
 
 @app.callback()
-def _common(debug: Debug = False) -> None:
+def _common(debug: Debug = False, version: Version = False) -> None:
     pass
 
 
@@ -41,7 +53,7 @@ def recipes() -> None:
     width = max(len(line.name) for line in lines)
     for line in lines:
         first = line.description.split(". ")[0].rstrip(".")
-        typer.echo(f"{line.name:{width}}  {first}")
+        typer.echo(f"{line.name:{width}}  {textwrap.shorten(first, _LINE_WIDTH - width - 2, placeholder=' ...')}")
 
 
 @app.command()
@@ -117,20 +129,32 @@ def submit(
 
 
 @app.command()
-def pack(run: Annotated[Path, typer.Argument(metavar="RUN|GRID")], out: Annotated[Path, typer.Option("--out")]) -> None:
+def pack(
+    run: Annotated[Path, typer.Argument(metavar="RUN|GRID", help="the folder of a run or of a grid")],
+    out: Annotated[Path, typer.Option("--out", help="the zip file to write")],
+) -> None:
     """Zip the models and results of a run or a grid."""
     typer.echo(api.pack(run, out))
 
 
 def main() -> None:
     """Entry point: exit status 0, 1 for a run that failed, 2 for a request that was wrong."""
+    debug = "--debug" in sys.argv
     try:
-        app()
-    except PerpixelError as error:
-        if "--debug" in sys.argv:
+        app([argument for argument in sys.argv[1:] if argument != "--debug"])
+    except (PerpixelError, OSError) as error:
+        if debug:
             raise
-        typer.echo(f"Error: {error.text()}", err=True)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted.", err=True)
+        text = error.text() if isinstance(error, PerpixelError) else f"{error.filename or 'a file'}: {error.strerror}"
+        console.show_error(f"Error: {text}")
+        sys.exit(error.exit_status if isinstance(error, PerpixelError) else 2 if isinstance(error, _WRONG_PATHS) else 1)
+    except SystemExit as stop:
+        if stop.code != _CTRL_C:
+            raise
+        console.show_error("Interrupted.")
         sys.exit(1)
+
+
+_CTRL_C = 130  # what typer makes of it
+# A path that cannot be used is a wrong request; other trouble of the system, such as a full disk, a failed run.
+_WRONG_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TextIO
 
 _LINE_SECONDS = 10.0
 _REDRAW_SECONDS = 0.2
+_ERASE = "\r\x1b[2K"
 
 
 class Console:
@@ -45,28 +47,42 @@ class Console:
         if self.stream is None or (now - self._shown < self._interval() and not (self._live and done == total)):
             return
         self._shown = now
-        rate = (done - self._first) / max(now - self._started, 1e-9)
-        left = f", {_duration((total - done) / rate)} left" if rate > 0 and done < total else ""
-        text = f"{label}: {done}/{total} ({rate:.1f}/s{left}){'  ' + note if note else ''}"
-        if self._live:
-            self.stream.write("\r\x1b[2K" + text)
+        text = f"{label}: {done}/{total}{self._speed(done, total, now)}{'  ' + note if note else ''}"
+        if self._live and done == total:
+            self._close_line()  # what comes next, on this stream or another, has the line to itself
+        elif self._live:
+            # A line that wraps could not be redrawn.
+            self.stream.write(_ERASE + text[: shutil.get_terminal_size().columns - 1])
             self._open_line = True
         else:
             self.stream.write(text + "\n")
         self.stream.flush()
+
+    def _speed(self, done: int, total: int, now: float) -> str:
+        """Rate and time left, counted from where this work began: a resumed one does not begin at 0."""
+        count, seconds = done - self._first, now - self._started
+        if count <= 0 or seconds <= 0:
+            return ""
+        rate = f"{count / seconds:.1f}/s" if count >= seconds else f"{seconds / count:.1f} s each"
+        return f" ({rate}, {_duration((total - done) * seconds / count)} left)" if done < total else f" ({rate})"
 
     def _interval(self) -> float:
         return _REDRAW_SECONDS if self._live else _LINE_SECONDS
 
     def _close_line(self) -> None:
         if self._open_line and self.stream is not None:
-            self.stream.write("\r\x1b[2K")
+            self.stream.write(_ERASE)
             self._open_line = False
 
 
 def terminal() -> Console:
     """A console on standard error, so that results on standard output can be piped."""
     return Console(sys.stderr)
+
+
+def show_error(text: str) -> None:
+    """A message on standard error, in place of a progress line that may still stand there."""
+    print(_ERASE + text if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from perpixel.data.samples import Sample
 from perpixel.errors import DataError
-from perpixel.images import read_image
+from perpixel.images import image_size, read_image
 
 DecodeTarget = Callable[[Path], NDArray[Any]]
 Progress = Callable[[int, int], None]
@@ -26,6 +27,7 @@ Progress = Callable[[int, int], None]
 _FORMAT = 1
 _LARGEST_BYTES = 16 * 2**30
 _SHOWN = 8
+_PARTIAL = ".building-"
 
 
 class DecodedSamples(Protocol):
@@ -43,11 +45,11 @@ class DecodedSamples(Protocol):
 
 
 class StreamedSamples:
-    """Files are decoded each time they are asked for."""
+    """Files are decoded each time they are asked for; one that is no good is a DataError then."""
 
-    def __init__(self, samples: Sequence[Sample], decode_target: DecodeTarget) -> None:
+    def __init__(self, samples: Sequence[Sample], decode_target: DecodeTarget, why: str | None = None) -> None:
         self.samples, self.decode_target = samples, decode_target
-        self.notes: dict[str, int] = {}
+        self.notes = {f"decoded anew each time: {why}": len(samples)} if why else {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -56,9 +58,11 @@ class StreamedSamples:
         return read_image(self.samples[index].image).pixels_hwc
 
     def target(self, index: int) -> NDArray[Any]:
-        path = self.samples[index].target
-        assert path is not None
-        return self.decode_target(path)
+        sample = self.samples[index]
+        assert sample.target is not None
+        target_hw = self.decode_target(sample.target)
+        _require_one_size(sample, image_size(sample.image), target_hw)
+        return target_hw
 
 
 @dataclass
@@ -108,13 +112,16 @@ def decode_samples(
         key: the samples' `fingerprint`, the name of their cache; None streams from the files.
 
     Raises:
-        DataError: lists every file that cannot be read, and every pair whose sizes differ.
+        DataError: lists every file that cannot be read, and every pair whose sizes differ. Streamed samples
+            raise it one by one, when they are asked for.
     """
     if key is None:
         return StreamedSamples(samples, decode_target)
     folder = cache_folder() / f"samples-{key}"
-    if not (folder / "index.json").is_file() and not _build(samples, decode_target, folder, progress):
-        return StreamedSamples(samples, decode_target)
+    if not (folder / "index.json").is_file():
+        why_not = _build(samples, decode_target, folder, progress)
+        if why_not:
+            return StreamedSamples(samples, decode_target, why_not)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     return CachedSamples(folder, np.load(folder / "table.npy"), np.dtype(index["target_dtype"]), index["notes"])
 
@@ -144,25 +151,34 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
 
-def _build(samples: Sequence[Sample], decode_target: DecodeTarget, folder: Path, progress: Progress | None) -> bool:
-    """Decode everything into ``folder``; False when it would not fit. The folder appears whole or not at all."""
+def _build(
+    samples: Sequence[Sample], decode_target: DecodeTarget, folder: Path, progress: Progress | None
+) -> str | None:
+    """Decode everything into ``folder``, which appears whole or not at all; returns why it could not be done."""
+    partial = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder.parent)
         most = min(_LARGEST_BYTES, shutil.disk_usage(folder.parent).free // 2)
-        partial = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
-    except OSError:
-        return False
-    try:
+        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder.parent))
         if not _write(samples, decode_target, partial, most, progress):
-            return False
-        try:
-            os.replace(partial, folder)
-        except OSError:
-            # Another process finished the same cache first; its content is the same.
-            return (folder / "index.json").is_file()
-        return True
+            return f"they do not fit into the cache ({most / 2**30:.1f} GiB at most)"
+        os.replace(partial, folder)
+    except OSError as error:
+        # Another process may have finished the same cache first; its content is the same.
+        if not (folder / "index.json").is_file():
+            return f"the cache folder {folder.parent} cannot be used ({error.strerror})"
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+    return None
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """What a killed process left half built; a living one is never a day old."""
+    for partial in folder.glob(f"{_PARTIAL}*"):
+        if time.time() - partial.stat().st_mtime > 86400:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write(
@@ -201,14 +217,18 @@ def read_pair(sample: Sample, decode_target: DecodeTarget) -> tuple[NDArray[np.u
     loaded = read_image(sample.image)
     assert sample.target is not None
     target_hw = decode_target(sample.target)
-    if loaded.pixels_hwc.shape[:2] != target_hw.shape[:2]:
-        (height, width), (target_height, target_width) = loaded.pixels_hwc.shape[:2], target_hw.shape[:2]
+    _require_one_size(sample, loaded.pixels_hwc.shape, target_hw)
+    return loaded.pixels_hwc, target_hw, loaded.notes
+
+
+def _require_one_size(sample: Sample, image_shape: tuple[int, ...], target_hw: NDArray[Any]) -> None:
+    (height, width), (target_height, target_width) = image_shape[:2], target_hw.shape[:2]
+    if (height, width) != (target_height, target_width):
         raise DataError(
             f"the image is {width}x{height}, its target {target_width}x{target_height} (width x height)",
             where=sample.id,
-            rule=f"image and target have one size: {sample.image.name}, {sample.target.name}.",
+            rule=f"image and target have one size: {sample.image}, {sample.target}.",
         )
-    return loaded.pixels_hwc, target_hw, loaded.notes
 
 
 def _refuse(problems: list[str], count: int) -> None:

@@ -14,9 +14,12 @@ def pack_folder(folder: Path, out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     left_out = {Run(folder).last_path.name, out.name, partial.name}
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.name not in left_out and not path.name.startswith("."):
-                archive.write(path, path.relative_to(folder.parent))
-    os.replace(partial, out)
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(folder.rglob("*")):
+                if path.is_file() and path.name not in left_out and not path.name.startswith("."):
+                    archive.write(path, path.relative_to(folder.parent))
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
     return out

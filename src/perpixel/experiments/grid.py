@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from perpixel.console import Console
-from perpixel.errors import RequestError, RunError
+from perpixel.errors import DataError, PerpixelError, RequestError, RunError
 from perpixel.evaluation.evaluate import read_evaluation
 from perpixel.recipe import Recipe, load_recipe
 from perpixel.reporting.curves import plot_curves
@@ -31,6 +33,7 @@ def run_grid(
 
     Raises:
         RequestError: an axis is not ``key=value,value``, or the folder holds something already.
+        DataError: the data, which all cells share, are not what the recipe says.
         RunError: a cell failed; the others were trained all the same.
     """
     cells = grid_cells(vary)
@@ -44,9 +47,12 @@ def run_grid(
         console.say(f"[{number}/{len(recipes)}] {name}")
         try:
             train(cell, folder / name, data=data, resume=resume, console=console)
-        except RunError as error:
-            if "interrupted" in error.what:
+        except DataError:  # the data are those of every cell
+            raise
+        except PerpixelError as error:
+            if Run(folder / name).manifest.get("status") == "interrupted":
                 raise
+            console.say(f"{name} failed: {error.text()}")
             failures.append(f"{name}: {error.text()}")
         _write_results(folder, cells, recipes)
     if failures:
@@ -54,14 +60,17 @@ def run_grid(
 
 
 def grid_cells(vary: Sequence[str]) -> dict[str, list[str]]:
-    """Settings of each combination, by a name made of its values."""
+    """Settings of each combination, by a name made of its values; a list in brackets is one value."""
     axes: list[list[tuple[str, str]]] = []
     for axis in vary:
         key, separator, values = axis.partition("=")
-        options = [value.strip() for value in values.split(",") if value.strip()]
-        if not separator or not options:
+        options = [value.strip() for value in re.split(r",(?![^\[]*\])", values) if value.strip()]
+        if not separator or not key.strip() or not options:
             raise RequestError("an axis is written key=value,value", where=f"--vary {axis}")
         axes.append([(key.strip(), option) for option in options])
+    keys = [axis[0][0] for axis in axes]
+    if not keys or len(set(keys)) < len(keys):
+        raise RequestError("a grid has one axis or more, each key once", where=" ".join(vary) or "--vary")
     cells = {}
     for combination in itertools.product(*axes):
         name = "-".join(_file_name(value) for _, value in combination)
@@ -82,7 +91,10 @@ def _write_results(folder: Path, cells: dict[str, list[str]], recipes: dict[str,
     rows = [row for name in cells if (row := _row(Run(folder / name), name, cells[name], monitor)) is not None]
     if not rows:
         return
-    rows.sort(key=lambda row: row[f"val {monitor}"], reverse=infos[monitor].direction == "higher")
+    sign = -1 if infos[monitor].direction == "higher" else 1
+    rows.sort(key=lambda row: math.inf if row[f"val {monitor}"] is None else sign * row[f"val {monitor}"])
+    columns = dict.fromkeys(column for row in rows for column in row)
+    rows = [{column: row.get(column) for column in columns} for row in rows]
     write_rows(folder / "table.csv", rows)
     write_atomic(folder / "table.md", _markdown(rows, monitor, infos[monitor].averaging))
     write_json(folder / "grid.json", {"monitor": monitor, "cells": cells, "best": rows[0]["cell"]})
@@ -101,17 +113,23 @@ def _row(run: Run, name: str, settings: list[str], monitor: str) -> dict[str, An
     ]
     for subset, result in (("val", val), ("test", test)):
         if result is not None:
-            row |= {f"{subset} {key}": round(result["figures"][key], 4) for key in keys}
+            row |= {f"{subset} {key}": _rounded(result["figures"][key]) for key in keys}
     manifest = run.manifest
     row |= {"best epoch": manifest["best_epoch"], "seconds": manifest["training_seconds"]}
     row["parameters"] = sum(manifest["parameters"].values())
     return row
 
 
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 4)
+
+
 def _markdown(rows: list[dict[str, Any]], monitor: str, averaging: str) -> str:
     columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
+    lines += [
+        "| " + " | ".join("" if row[column] is None else str(row[column]) for column in columns) + " |" for row in rows
+    ]
     note = (
         f"Ranked by {monitor} on validation data ({averaging}). Each cell's best epoch was chosen on the same images,"
         " and so is the best cell: the test columns, where there are any, are the honest ones."

@@ -52,14 +52,14 @@ class Tile:
 
 
 def make_mosaic(rng: Generator) -> Mosaic:
-    """A section of 352x512 pixels, a function of ``rng`` alone."""
+    """A section of 352x512 pixels; with equal generators come equal sections."""
     z_hw, x_hw = np.meshgrid(np.arange(_HEIGHT, dtype=np.float32), np.arange(_WIDTH, dtype=np.float32), indexing="ij")
-    wavelength = float(np.exp(rng.normal(np.log(11.5), 0.42)).clip(5.0, 26.0))
-    scale = wavelength / 10.0  # a picture taken from near shows longer waves and broader bodies alike
+    wavelength = float(np.exp(rng.normal(np.log(10.5), 0.5)).clip(4.2, 24.0))
+    scale = wavelength / 9.5  # a picture taken from near shows longer waves and broader bodies alike
     salt_hw = _salt_body(rng, z_hw, x_hw, scale) if rng.random() > _NO_SALT_MOSAIC else np.zeros(z_hw.shape, bool)
     outside_hw, inside_hw = _distance(~salt_hw), _distance(salt_hw)
     water_hw = _water(rng, z_hw) if not salt_hw.any() or rng.random() < 0.15 else np.full(z_hw.shape, -1e3, np.float32)
-    time_hw, layers_hw = _layers(rng, z_hw, x_hw, outside_hw, water_hw, scale)
+    layers_hw = _layers(rng, z_hw, x_hw, outside_hw, water_hw, scale)
     signal_hw = _wavelet(rng, layers_hw, wavelength, z_hw)
     signal_hw = _unit(signal_hw, ~salt_hw) * np.exp(0.35 * _field(rng, 25 * scale, 60 * scale))
     section_hw = _record(rng, signal_hw, salt_hw, inside_hw, wavelength)
@@ -84,11 +84,12 @@ def cut_tiles(rng: Generator, mosaic: Mosaic, count: int) -> list[Tile]:
     bottom, right = top + TILE, left + TILE
     coverage = (total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]) / TILE**2
     overlap = np.where(coverage < 1, 0.0, 1.0)  # no tile of the competition is salt all over
-    empty_share = (_EMPTY - _NO_SALT_MOSAIC) / (1 - _NO_SALT_MOSAIC)
+    # A little more than the share itself: some mosaics are so full of salt that they have no empty tile to give.
+    empty_share = 0.04 + (_EMPTY - _NO_SALT_MOSAIC) / (1 - _NO_SALT_MOSAIC)
     tiles = []
     for _ in range(count):
         wanted = 0.0 if rng.random() < empty_share else np.interp(rng.random(), np.linspace(0, 1, 11), _COVERAGE)
-        miss = np.abs(coverage - wanted) + 3.0 * ((coverage > 0) != (wanted > 0)) + 0.01 * rng.random(coverage.shape)
+        miss = np.abs(coverage - wanted) + 5.0 * ((coverage > 0) != (wanted > 0)) + 0.01 * rng.random(coverage.shape)
         best = int(np.argmin(miss + overlap))
         y, x = int(top[best]), int(left[best])
         overlap += 4.0 * np.clip(TILE - np.abs(top - y), 0, None) * np.clip(TILE - np.abs(left - x), 0, None) / TILE**2
@@ -155,30 +156,30 @@ def _distance(mask_hw: Mask) -> Array:
 # ---------------------------------------------------------------- layers
 
 
-def _layers(rng: Generator, z_hw: Array, x_hw: Array, outside_hw: Array, water_hw: Array, scale: float) -> tuple[Array, Array]:
-    """Layer coordinate (relative geological time) and reflectivity of the sediments."""
-    pull = rng.uniform(5, 90) * min(scale, 1.5) * rng.choice([1.0, 1.0, 0.4])
+def _layers(rng: Generator, z_hw: Array, x_hw: Array, outside_hw: Array, water_hw: Array, scale: float) -> Array:
+    """Reflectivity of the sediments: sequences of layers, each with its own dip and folds, cut by unconformities."""
+    pull = rng.uniform(10, 150) * min(scale, 1.5)
     reach = rng.uniform(15, 70) * scale
     base_hw = _faulted(rng, z_hw, x_hw, scale) + pull * np.exp(-outside_hw / reach)
     base_hw += rng.choice([0.5, 1.2, 2.2]) * scale * _field(rng, 6 * scale, 9 * scale)
     follows_water = float(water_hw.max()) > 0
     reflectivity_hw = np.zeros_like(z_hw)
     boundary_hw = np.full(z_hw.shape, -1e6, np.float32)
-    steepness = rng.choice([0.1, 0.3, 0.6, 1.2], p=[0.25, 0.3, 0.25, 0.2])
-    time_hw = base_hw
+    steepness = rng.choice([0.1, 0.4, 0.8, 1.6], p=[0.2, 0.25, 0.3, 0.25])
     for sequence in range(int(rng.integers(1, 5))):
-        fold = rng.choice([1.0, 1.0, 2.2]) * rng.uniform(5, 32) * scale * _curve(rng, _WIDTH, rng.uniform(25, 110) * scale)
+        fold = (
+            rng.choice([1.0, 1.0, 2.2]) * rng.uniform(5, 32) * scale * _curve(rng, _WIDTH, rng.uniform(25, 110) * scale)
+        )
         growth_hw = 0.5 + z_hw / _HEIGHT * rng.uniform(0, 1.5)
         local_hw = base_hw + rng.normal(0, steepness) * (x_hw - _WIDTH / 2) + fold[None] * growth_hw
         if follows_water and sequence == 0:
             local_hw = -water_hw + 0.3 * fold[None]
         below_hw = base_hw > boundary_hw
-        time_hw = np.where(below_hw, local_hw, time_hw)
         reflectivity_hw = np.where(below_hw, _reflectivity(rng, local_hw, scale), reflectivity_hw)
         start = rng.uniform(0.15, 0.5) * _HEIGHT + max(float(boundary_hw.mean()), 0.0)
         boundary_hw = (start + rng.uniform(3, 25) * scale * _curve(rng, _WIDTH, 60 * scale))[None] + 0 * z_hw
     lateral_hw = np.exp(0.45 * _field(rng, 6 * scale, 40 * scale))
-    return time_hw, reflectivity_hw * lateral_hw
+    return np.asarray(reflectivity_hw * lateral_hw, np.float32)
 
 
 def _reflectivity(rng: Generator, time_hw: Array, scale: float) -> Array:
@@ -320,7 +321,7 @@ def _ricker(wavelength: float) -> Array:
 def _wavelet(rng: Generator, reflectivity_hw: Array, wavelength: float, z_hw: Array) -> Array:
     """Reflectivity through a wavelet whose high frequencies are lost on the way down, smeared sideways."""
     kz, kx = _frequencies()
-    smear = np.exp(-2 * (np.pi * kx * rng.uniform(0, 0.22) * wavelength) ** 2)
+    smear = np.exp(-2 * (np.pi * kx * rng.uniform(0, 0.15) * wavelength) ** 2)
     spectrum = scipy.fft.rfft2(reflectivity_hw) * smear
     shallow_hw = scipy.fft.irfft2(spectrum * _ricker(wavelength), s=z_hw.shape)
     deep_hw = scipy.fft.irfft2(spectrum * _ricker(wavelength * rng.uniform(1.2, 1.7)), s=z_hw.shape)
@@ -333,7 +334,7 @@ def _record(rng: Generator, signal_hw: Array, salt_hw: Mask, inside_hw: Array, w
     above_hw = np.cumsum(salt_hw, axis=0, dtype=np.float32)
     shadow_hw = np.where(salt_hw, 0, np.exp(-above_hw / rng.uniform(40, 300)))
     edge_hw = np.exp(-inside_hw / (0.12 * wavelength))  # the signal ends within a part of the wavelet
-    left = rng.choice([0.0, 0.1, 0.25])
+    left = rng.choice([0.0, 0.06, 0.2])
     signal_hw = signal_hw * (left + (1 - left) * np.where(salt_hw, edge_hw, 0.35 + 0.65 * shadow_hw))
     level = np.exp(rng.normal(np.log(0.35), 0.7))
     noise_hw = _noise(rng, wavelength)
@@ -347,20 +348,26 @@ def _record(rng: Generator, signal_hw: Array, salt_hw: Mask, inside_hw: Array, w
 def _interior(rng: Generator, wavelength: float) -> Array:
     """What a migrated section shows inside of salt: no layers, but blurred and often steep streaks, or fine grain."""
     kz, kx = _frequencies()
-    wave = wavelength * rng.uniform(1.0, 2.5)
-    along = rng.choice([0.0, 1.0, 2.5], p=[0.3, 0.4, 0.3]) * wave / 2  # length of the streaks
-    dip = rng.normal(0, 0.5)
+    wave = wavelength * rng.uniform(1.0, 2.2)
+    along = rng.choice([0.1, 0.4, 0.9], p=[0.3, 0.4, 0.3]) * wave  # length of the streaks
+    dip = rng.normal(0, 0.4)
     steep = np.exp(-2 * (np.pi * (kz + dip * kx) * along) ** 2)
-    response = _ricker(wave) * steep + 0.5 * np.exp(-((kz**2 + kx**2) * (3 * wave) ** 2))
-    grain = rng.choice([0.0, 0.06, 0.2], p=[0.55, 0.3, 0.15]) * _ricker(min(wavelength, 9.0))
-    return _shaped_noise(rng, np.asarray(response + grain, np.float32)) * np.exp(0.4 * _field(rng, 40, 40))
+    response = _broad(rng, wave) * (steep + rng.choice([0.02, 0.1, 0.3], p=[0.5, 0.3, 0.2]))
+    return _shaped_noise(rng, np.asarray(response, np.float32)) * np.exp(0.5 * _field(rng, 40, 40))
+
+
+def _broad(rng: Generator, wavelength: float) -> Array:
+    """Frequency response of blurred noise: like the wavelet's, with longer tails to both sides."""
+    kz, kx = _frequencies()
+    k = np.hypot(kz, kx) * np.float32(wavelength * rng.uniform(0.8, 1.4))
+    return np.asarray(k / (0.25 + k**2.5) * np.exp(-((k / rng.uniform(2.2, 6.0)) ** 2)), np.float32)
 
 
 def _noise(rng: Generator, wavelength: float) -> Array:
     """Noise within the band of the signal: coloured, dipping coherent, and the smiles that migration swings about."""
     kz, kx = _frequencies()
-    band = _ricker(wavelength * rng.uniform(0.8, 1.4))
-    lying = np.exp(-((kx * wavelength * rng.uniform(0.0, 2.0)) ** 2))
+    band = _broad(rng, wavelength)
+    lying = np.exp(-((kx * wavelength * rng.uniform(0.0, 1.5)) ** 2))
     coloured_hw = _shaped_noise(rng, band * lying)
     steep = kx / (np.hypot(kz, kx) + 1e-6)  # sine of the dip
     fan = np.exp(-(((steep - rng.uniform(0.3, 0.95)) / rng.uniform(0.12, 0.35)) ** 2))
@@ -395,7 +402,7 @@ def _seabed(rng: Generator, section_hw: Array, water_hw: Array, wavelength: floa
     """Silent water over a bright seabed, if there is any water."""
     if water_hw.max() <= 0:
         return section_hw
-    x_hw = np.pi * np.clip(water_hw, -90, 90) / wavelength
+    x_hw = np.pi * np.clip(water_hw, -90, 90) / min(wavelength, 14.0)
     ricker_hw = (1 - 2 * x_hw**2) * np.exp(-(x_hw**2))
     under_hw = 1 / (1 + np.exp(np.clip(water_hw, -30, 30)))
     return np.asarray(section_hw * under_hw + rng.uniform(3, 8) * ricker_hw, np.float32)

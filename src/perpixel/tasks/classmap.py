@@ -43,7 +43,7 @@ class ClassMap:
                 raise DataError(
                     f"this is a {label.kind} label map, and target.classes names colours",
                     where=path,
-                    rule="classes are named by single values for single-channel files, by colours for RGB and palettes.",
+                    rule="single-channel files have classes by single values, RGB files and palettes by colours too.",
                 )
             raw = label.colors_hwc.astype(np.int64) @ np.array([65536, 256, 1])
         elif label.values_hw is None:

@@ -118,17 +118,21 @@ class SegmentationTask(Task):
 
     def choose(self, scored: Iterable[Scored], monitor: str) -> Decision:
         first = self.first_decision()
-        thresholds = _THRESHOLDS if self.inference.threshold == "validation" else (first["threshold"],)
-        areas = _AREAS if self.inference.minimum_area == "validation" else (first["minimum_area"],)
-        candidates = [{"threshold": t, "minimum_area": a} for t in thresholds for a in areas]
-        totals = [SegmentationMetrics(self.class_names, boundary=False) for _ in candidates]
+        thresholds: tuple[float, ...] = (
+            _THRESHOLDS if self.inference.threshold == "validation" else (first["threshold"],)
+        )
+        areas: tuple[float, ...] = _AREAS if self.inference.minimum_area == "validation" else (first["minimum_area"],)
+        # Of equal figures the first wins: the plainest decision leads.
+        thresholds = tuple(sorted(thresholds, key=lambda threshold: abs(threshold - 0.5)))
+        candidates = [{"threshold": t, "minimum_area": a} for a in areas for t in thresholds]
+        totals = [SegmentationMetrics(self.class_names, boundary=monitor == "boundary_iou") for _ in candidates]
         for scores_khw, target_hw in scored:
             valid_hw = self.valid(target_hw)
             for candidate, total in zip(candidates, totals, strict=True):
                 total.update(self.finalize(scores_khw, candidate), target_hw, valid_hw)
         sign = 1 if totals[0].infos()[monitor].direction == "higher" else -1
-        figures = [sign * total.compute()[monitor] for total in totals]
-        return candidates[int(np.argmax(figures))]
+        figures = np.nan_to_num([sign * total.compute()[monitor] for total in totals], nan=-np.inf)
+        return candidates[int(np.argmax(np.nan_to_num(figures, nan=-np.inf)))]
 
     def metrics(self) -> SegmentationMetrics:
         return SegmentationMetrics(self.class_names)

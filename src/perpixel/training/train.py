@@ -14,13 +14,14 @@ import torch
 from perpixel.console import Console
 from perpixel.data.dataset import EpochOrder, TrainingSet, batches_per_epoch, training_loader
 from perpixel.data.samples import data_root
-from perpixel.errors import RequestError, RunError
-from perpixel.evaluation.evaluate import Evaluation, evaluate_samples, scored_samples, write_evaluation
+from perpixel.errors import RequestError
+from perpixel.evaluation.evaluate import Evaluation, evaluate_samples
 from perpixel.inference.predictor import Predictor, default_device, to_network
 from perpixel.models import PixelModel, build_model
 from perpixel.recipe import Recipe
-from perpixel.run import Run, write_json
+from perpixel.run import Run
 from perpixel.tasks import Task, build_task, check_monitor
+from perpixel.training.finish import finish
 from perpixel.training.fit import fit, stop_asked
 from perpixel.training.loop import TrainingModule, seed_everything
 from perpixel.training.material import Material, prepare
@@ -60,7 +61,7 @@ def train(
     module = _module(recipe, run, task, model, material, console)
     module.restore()
     fit(module, recipe, run, console)
-    _finish(recipe, run, task, model, material, console, module)
+    finish(recipe, run, material, module.progress, console)
     return run
 
 
@@ -230,48 +231,3 @@ def _predictor(recipe: Recipe, task: Task, model: PixelModel) -> Predictor:
         decision=task.first_decision(),
         precision=recipe.training.precision,
     )
-
-
-def _finish(
-    recipe: Recipe,
-    run: Run,
-    task: Task,
-    model: PixelModel,
-    material: Material,
-    console: Console,
-    module: TrainingModule,
-) -> None:
-    """Best weights, decision on validation data, figures of val and test."""
-    if not run.best_path.is_file():
-        raise RunError(f"no epoch gave a finite {recipe.training.monitor}", where=run.path)
-    predictor = Predictor.from_run(run)
-    if task.decides_on_validation:
-        scored = scored_samples(predictor, material.decoded, material.positions("val"))
-        predictor.decision = task.choose(scored, recipe.training.monitor)
-        console.say(f"chosen on validation data: {predictor.decision}")
-    write_json(run.decision_path, predictor.decision)
-    chosen = ["epoch"] + (sorted(predictor.decision) if task.decides_on_validation else [])
-    for subset in ("val", "test"):
-        positions = material.positions(subset)
-        if positions:
-            evaluation = evaluate_samples(predictor, material.decoded, material.ids, positions, facts=material.facts)
-            protocol = {
-                "subset": subset,
-                "images": len(positions),
-                "size": "original",
-                "split": recipe.split.method,
-                "chosen_on_this_subset": chosen if subset == "val" else [],
-                "decision": predictor.decision,
-                "flip": recipe.inference.flip,
-            }
-            write_evaluation(run, subset, evaluation, protocol)
-            monitor = recipe.training.monitor
-            console.say(f"{subset}: {monitor} {evaluation.figures[monitor]:.4f} on {len(positions)} images")
-    run.update_manifest(
-        status="finished",
-        best_epoch=module.progress.best_epoch + 1,
-        bad_steps=module.progress.bad_steps,
-        training_seconds=round(module.progress.seconds, 1),
-    )
-    if module.progress.bad_steps:
-        console.say(f"{module.progress.bad_steps} steps were skipped because the loss was not finite")

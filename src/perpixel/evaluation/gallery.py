@@ -1,0 +1,96 @@
+"""A picture of the worst, median and best images of an evaluation: input, truth, prediction, error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from perpixel.data.cache import DecodedSamples
+from perpixel.evaluation.evaluate import Evaluation
+from perpixel.images import write_image
+from perpixel.inference.predictor import Predictor
+
+_TILE = 150
+_GAP = 6
+_CAPTION = 18
+_EACH = 4
+_COLUMNS = ("input", "truth", "prediction", "error")
+
+
+def write_gallery(
+    path: Path,
+    predictor: Predictor,
+    decoded: DecodedSamples,
+    positions: Sequence[int],
+    evaluation: Evaluation,
+    figure: str,
+) -> None:
+    """Write a PNG with four images each of the worst, the median and the best by a per-image figure.
+
+    Args:
+        positions: where the rows of ``evaluation.per_image`` stand in ``decoded``.
+        figure: a figure that every image has.
+    """
+    values = np.array([row[figure] for row in evaluation.per_image], dtype=float)
+    if evaluation.infos[figure].direction == "lower":
+        values = -values
+    ranked = [int(index) for index in np.argsort(values, kind="stable") if np.isfinite(values[index])]
+    if not ranked:
+        return
+    groups = []
+    for name, rows in _extremes(ranked).items():
+        groups.append(
+            (name, [_row(predictor, decoded, positions[row], evaluation.per_image[row], figure) for row in rows])
+        )
+    write_image(path, _sheet(groups))
+
+
+def _extremes(ranked: Sequence[int]) -> dict[str, list[int]]:
+    count = min(_EACH, max(1, len(ranked) // 3))
+    middle = max(0, len(ranked) // 2 - count // 2)
+    return {
+        "worst": list(ranked[:count]),
+        "median": list(ranked[middle : middle + count]),
+        "best": list(ranked[::-1][:count]),
+    }
+
+
+def _row(
+    predictor: Predictor, decoded: DecodedSamples, position: int, row: dict[str, Any], figure: str
+) -> tuple[str, list[NDArray[np.uint8]]]:
+    task = predictor.task
+    image_hwc, target_hw = decoded.image(position), decoded.target(position)
+    prediction_hw = predictor.predict([image_hwc])[0]
+    wrong = (prediction_hw != target_hw) & task.valid(target_hw)
+    error_hwc = np.where(wrong[..., None], np.uint8(255), (image_hwc * 0.35).astype(np.uint8))
+    tiles = [image_hwc, task.overlay(image_hwc, target_hw), task.overlay(image_hwc, prediction_hw), error_hwc]
+    return f"{row['sample']}  {figure} {row[figure]:.3f}", tiles
+
+
+def _sheet(groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[NDArray[np.uint8]]]]]]) -> NDArray[np.uint8]:
+    """Groups side by side; in each, a row an image."""
+    group_width = len(_COLUMNS) * (_TILE + _GAP) + 3 * _GAP
+    rows = max(len(entries) for _, entries in groups)
+    size = (group_width * len(groups), 2 * _CAPTION + rows * (_TILE + _CAPTION + _GAP))
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
+    for number, (name, entries) in enumerate(groups):
+        left = number * group_width + _GAP
+        draw.text((left, 0), f"{name}:  {'  |  '.join(_COLUMNS)} (wrong pixels white)", "black", font)
+        for line, (caption, tiles) in enumerate(entries):
+            top = 2 * _CAPTION + line * (_TILE + _CAPTION + _GAP)
+            draw.text((left, top - 2), caption, "black", font)
+            for column, tile_hwc in enumerate(tiles):
+                picture = Image.fromarray(tile_hwc)
+                picture.thumbnail((_TILE, _TILE))
+                if max(picture.size) < _TILE:
+                    factor = _TILE / max(picture.size)
+                    picture = picture.resize((round(picture.width * factor), round(picture.height * factor)))
+                sheet.paste(picture, (left + column * (_TILE + _GAP), top + _CAPTION - 2))
+    return np.asarray(sheet)

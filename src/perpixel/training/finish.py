@@ -1,0 +1,75 @@
+"""The end of a training: best weights, the decision on validation data, figures of val and test."""
+
+from __future__ import annotations
+
+from perpixel.console import Console
+from perpixel.errors import RunError
+from perpixel.evaluation.evaluate import evaluate_samples, scored_samples, write_evaluation
+from perpixel.evaluation.gallery import write_gallery
+from perpixel.inference.predictor import Predictor
+from perpixel.recipe import Recipe
+from perpixel.run import Run, write_json
+from perpixel.training.loop import Progress
+from perpixel.training.material import Material
+
+
+def finish(recipe: Recipe, run: Run, material: Material, progress: Progress, console: Console) -> None:
+    """Choose, evaluate and record; a run that was killed here does it again when it continues.
+
+    Raises:
+        RunError: no epoch gave a finite figure, so there is no best model.
+    """
+    if not run.best_path.is_file():
+        raise RunError(f"no epoch gave a finite {recipe.training.monitor}", where=run.path)
+    predictor = Predictor.from_run(run)
+    task = predictor.task
+    predictor.decision = task.first_decision()
+    chosen = ["epoch"]
+    if task.decides_on_validation:
+        scored = scored_samples(
+            predictor,
+            material.decoded,
+            material.positions("val"),
+            lambda done, total: console.progress("choosing", done, total),
+        )
+        predictor.decision = task.choose(scored, recipe.training.monitor)
+        chosen += sorted(predictor.decision)
+        console.say(f"chosen on validation data: {predictor.decision}")
+    write_json(run.decision_path, predictor.decision)
+    for subset in ("val", "test"):
+        if material.positions(subset):
+            _evaluate(recipe, run, predictor, material, subset, chosen if subset == "val" else [], console)
+    run.update_manifest(
+        status="finished",
+        best_epoch=progress.best_epoch + 1,
+        bad_steps=progress.bad_steps,
+        training_seconds=round(progress.seconds, 1),
+    )
+    if progress.bad_steps:
+        console.say(f"{progress.bad_steps} steps were skipped because the loss was not finite")
+
+
+def _evaluate(
+    recipe: Recipe,
+    run: Run,
+    predictor: Predictor,
+    material: Material,
+    subset: str,
+    chosen: list[str],
+    console: Console,
+) -> None:
+    positions, monitor = material.positions(subset), recipe.training.monitor
+    evaluation = evaluate_samples(predictor, material.decoded, material.ids, positions, facts=material.facts)
+    protocol = {
+        "subset": subset,
+        "images": len(positions),
+        "size": "original",
+        "split": recipe.split.method,
+        "chosen_on_this_subset": chosen,
+        "decision": predictor.decision,
+        "flip": recipe.inference.flip,
+    }
+    write_evaluation(run, subset, evaluation, protocol)
+    gallery = run.evaluation_dir(subset) / "gallery.png"
+    write_gallery(gallery, predictor, material.decoded, positions, evaluation, monitor)
+    console.say(f"{subset}: {monitor} {evaluation.figures[monitor]:.4f} on {len(positions)} images")
