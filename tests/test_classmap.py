@@ -47,13 +47,14 @@ def test_the_same_class_by_several_values(tmp_path: Path) -> None:
     for name, high in (("a.png", 1), ("b.png", 255), ("c.png", 65535)):
         write_label_map(tmp_path / name, mask.astype(np.int64) * high)
     Image.fromarray(mask).save(tmp_path / "bit.png")
-    assert Image.open(tmp_path / "bit.png").mode == "1"
+    with Image.open(tmp_path / "bit.png") as image:
+        assert image.mode == "1"
     for name in ("a.png", "b.png", "c.png", "bit.png"):
         assert np.array_equal(salt.read(tmp_path / name), mask)
 
 
 def write_palette(path: Path) -> None:
-    image = Image.fromarray(INDEX, mode=None)
+    image = Image.fromarray(INDEX)
     image = image.convert("P")
     image.putdata(INDEX.ravel().tolist())
     image.putpalette([level for color in RGB for level in color])

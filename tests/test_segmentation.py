@@ -20,7 +20,7 @@ BINARY: dict[str, Any] = {"threshold": 0.5, "minimum_area": 0}
 
 
 def task(classes: int = 2, *, loss: dict[str, Any] | None = None, **inference: Any) -> SegmentationTask:
-    specs = [{"name": f"c{i}", "values": [i], "color": [0, 100 * i, 0]} for i in range(classes)]
+    specs = [{"name": f"c{i}", "values": [i], "color": [0, 100 * i % 256, i]} for i in range(classes)]
     return SegmentationTask(
         SegmentationTarget.model_validate({"classes": specs, "ignore": [9]}),
         LossSection(**(loss or {})),
@@ -188,7 +188,7 @@ def test_baselines() -> None:
 def test_pictures() -> None:
     prediction_hw = np.array([[0, 1, IGNORED]], dtype=np.uint8)
     image_hwc = np.full((1, 3, 3), 100, dtype=np.uint8)
-    assert task(2).paint(prediction_hw).tolist() == [[[0, 0, 0], [0, 100, 0], [0, 0, 0]]]
+    assert task(2).paint(prediction_hw).tolist() == [[[0, 0, 0], [0, 100, 1], [0, 0, 0]]]
     # 0.55 * 100 = 55; 0.55 * 100 + 0.45 * 100 = 100
     assert task(2).overlay(image_hwc, prediction_hw).tolist() == [[[100] * 3, [55, 100, 55], [100] * 3]]
     assert task(3).overlay(image_hwc, prediction_hw)[0, 0].tolist() == [55, 55, 55]

@@ -4,7 +4,6 @@ The room knows no recipe: everything comes in as plain arguments.
 """
 
 from perpixel.models.build import ARCHITECTURES, Architecture, build_model
-from perpixel.models.network import PixelModel
-from perpixel.models.weights import WeightsReport
+from perpixel.models.network import PixelModel, WeightsReport
 
 __all__ = ["ARCHITECTURES", "Architecture", "PixelModel", "WeightsReport", "build_model"]

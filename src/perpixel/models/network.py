@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perpixel.models.weights import WeightsReport
+__all__ = ["PixelModel", "WeightsReport"]
 
-__all__ = ["PixelModel"]
+
+@dataclass
+class WeightsReport:
+    """What was really loaded.
+
+    Attributes:
+        source: ``none``, or where the weights came from and whether they are the encoder's or the whole model's.
+        file: the file that was read.
+        loaded: number of tensors that were taken over.
+        missing: tensors that keep their random start although the source was to fill them.
+        unexpected: tensors of the file that have no place in the model, or another shape there.
+    """
+
+    source: str
+    file: str | None = None
+    loaded: int = 0
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
 
 
 class PixelModel(nn.Module):

@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from perpixel.errors import WeightsError
 from perpixel.models.efficientnet_lite import EFFICIENTNET_LITE, packaged_weights, to_timm_names
+from perpixel.models.network import PixelModel, WeightsReport
 
-if TYPE_CHECKING:
-    from perpixel.models.network import PixelModel
-
-__all__ = ["HubFile", "WeightsReport", "load_weights"]
+__all__ = ["HubFile", "load_weights"]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _PREFIXES = ("module.", "encoder.", "backbone.", "network.", "model.")
@@ -33,25 +31,6 @@ class HubFile:
     name: str
     revision: str | None = None
     config: str | None = None
-
-
-@dataclass
-class WeightsReport:
-    """What was really loaded.
-
-    Attributes:
-        source: ``none``, or where the weights came from and whether they are the encoder's or the whole model's.
-        file: the file that was read.
-        loaded: number of tensors that were taken over.
-        missing: tensors that keep their random start although the source was to fill them.
-        unexpected: tensors of the file that have no place in the model, or another shape there.
-    """
-
-    source: str
-    file: str | None = None
-    loaded: int = 0
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
 
 
 def load_weights(model: PixelModel, *, encoder: str, weights: str, hub: HubFile | None) -> WeightsReport:

@@ -10,19 +10,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
 
 from perpixel import rle
 from perpixel.errors import RequestError
 from perpixel.images import write_label_map
 from perpixel.run import write_json, write_rows
-from perpixel.synthesis.seismic import Tile, cut_tiles, make_mosaic
+from perpixel.synthesis.seismic import NO_SALT_SHARE, Mosaic, make_mosaic
 
-__all__ = ["synthesize_salt"]
+__all__ = ["DEPTH_RANGE", "TILE", "Tile", "cut_tiles", "synthesize_salt"]
+
+TILE = 101
+"""Height and width of a tile in pixels."""
+DEPTH_RANGE = (51, 959)
+"""Lowest and highest depth ``z`` in the competition's table."""
+
+_EMPTY = 0.39  # share of the competition's tiles without salt
+# Coverage of its tiles that hold salt, at the quantiles 0, 0.1, ..., 1.
+_COVERAGE = (0.001, 0.016, 0.064, 0.136, 0.237, 0.362, 0.480, 0.601, 0.750, 0.910, 0.998)
 
 _TILES_A_MOSAIC = 8
 _ID_SPACE = 16**10  # ids are 10 hexadecimal digits
 _VERSION = 1  # of the generator: to be raised whenever it draws other pictures from the same seed
 _FINISHED, _PARTIAL = "synthesis.json", "synthesis.partial.json"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``image_hw``: uint8, stretched to 0..255; ``mask_hw``: salt; ``z``: depth, within `DEPTH_RANGE`."""
+
+    image_hw: NDArray[np.uint8]
+    mask_hw: NDArray[np.bool_]
+    z: int
 
 
 @dataclass(frozen=True)
@@ -44,9 +64,10 @@ def synthesize_salt(
 ) -> None:
     """Write synthetic seismic tiles with salt masks in the competition's layout. Equal arguments give equal bytes.
 
-    ``train/images/<id>.png`` and ``test/images/<id>.png`` are 8-bit grey, 101x101; ``train/masks/<id>.png`` 16-bit with 0
-    and 65535, or 8-bit where there is no salt, as in the competition; ``train.csv`` (``id,rle_mask``), ``depths.csv``
-    (``id,z``) and ``groups.csv`` (``id,mosaic``) are sorted by id. A mosaic gives its tiles to one subset alone.
+    ``train/images/<id>.png`` and ``test/images/<id>.png`` are 8-bit grey, 101x101; ``train/masks/<id>.png`` 16-bit
+    with 0 and 65535, or 8-bit where there is no salt, as in the competition. ``train.csv`` (``id,rle_mask``),
+    ``depths.csv`` (``id,z``) and ``groups.csv`` (``id,mosaic``) are sorted by id, the latter two over training and
+    test tiles. A mosaic gives its tiles to one subset alone.
 
     A folder that a killed call left behind is continued; a finished one of the same arguments is left as it is.
 
@@ -75,6 +96,8 @@ def synthesize_salt(
             progress(total, total)
         return
     write_json(out_dir / _PARTIAL, arguments)
+    for left_over in out_dir.rglob(".*.tmp"):  # of a killed call
+        left_over.unlink()
     train_rows, depth_rows, group_rows = [], [], []
     for group in _groups(count, test_count, seed):
         for tile_id, tile in zip(group.ids, _write_tiles(out_dir, group, seed), strict=True):
@@ -86,7 +109,45 @@ def synthesize_salt(
             progress(len(group_rows), total)
     for name, rows in (("train.csv", train_rows), ("depths.csv", depth_rows), ("groups.csv", group_rows)):
         write_rows(out_dir / name, sorted(rows, key=lambda row: str(row["id"])))
-    os.replace(out_dir / _PARTIAL, out_dir / _FINISHED)  # noqa: PTH105  # the last step: only now the set is whole
+    os.replace(out_dir / _PARTIAL, out_dir / _FINISHED)  # the last step: only now the set is whole
+
+
+def cut_tiles(rng: Generator, mosaic: Mosaic, count: int) -> list[Tile]:
+    """``count`` tiles of 101x101 whose coverage is distributed as in the competition.
+
+    A coverage is drawn for each tile, and the place found that comes nearest to it and overlaps no earlier tile, if
+    there is one. Depths are drawn for the mosaic, as wide as in the competition, and grow a little down the mosaic.
+    """
+    height, width = mosaic.salt_hw.shape
+    total = np.pad(mosaic.salt_hw.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    top, left = (axis.ravel() for axis in np.mgrid[0 : height - TILE + 1 : 5, 0 : width - TILE + 1 : 5])
+    bottom, right = top + TILE, left + TILE
+    coverage = (total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]) / TILE**2
+    overlap = np.where(coverage < 1, 0.0, 1.0)  # no tile of the competition is salt all over
+    # A little more than the share itself: some mosaics are so full of salt that they have no empty tile to give.
+    empty_share = 0.02 + (_EMPTY - NO_SALT_SHARE) / (1 - NO_SALT_SHARE)
+    top_z = int(DEPTH_RANGE[0] + (DEPTH_RANGE[1] - DEPTH_RANGE[0]) * rng.beta(2, 2))
+    tiles = []
+    for _ in range(count):
+        wanted = 0.0 if rng.random() < empty_share else np.interp(rng.random(), np.linspace(0, 1, 11), _COVERAGE)
+        miss = np.abs(coverage - wanted) + 5.0 * ((coverage > 0) != (wanted > 0)) + 0.01 * rng.random(coverage.shape)
+        best = int(np.argmin(miss + overlap))
+        y, x = int(top[best]), int(left[best])
+        overlap += 4.0 * np.clip(TILE - np.abs(top - y), 0, None) * np.clip(TILE - np.abs(left - x), 0, None) / TILE**2
+        z = int(np.clip(top_z + round(40 * y / height) + rng.integers(-3, 4), *DEPTH_RANGE))
+        tiles.append(_tile(mosaic, y, x, z))
+    return tiles
+
+
+def _tile(mosaic: Mosaic, y: int, x: int, z: int) -> Tile:
+    mask_hw = mosaic.salt_hw[y : y + TILE, x : x + TILE].copy()
+    section_hw = mosaic.section_hw[y : y + TILE, x : x + TILE]
+    low, high = float(section_hw.min()), float(section_hw.max())
+    if high - low < 0.05:  # nothing but water: black, as in the competition
+        image_hw = np.zeros(mask_hw.shape, np.uint8)
+    else:
+        image_hw = np.round((section_hw - low) * (255.0 / (high - low))).astype(np.uint8)
+    return Tile(image_hw, mask_hw, z)
 
 
 def _groups(count: int, test_count: int, seed: int) -> Iterator[_Group]:
@@ -124,24 +185,19 @@ def _is_finished(out_dir: Path, arguments: dict[str, Any]) -> bool:
     Raises:
         RequestError: the folder holds something else.
     """
-    found: str | None = None
     for name in (_FINISHED, _PARTIAL):
         if (out_dir / name).is_file():
             found = (out_dir / name).read_text(encoding="utf-8")
-            try:
-                if json.loads(found) == arguments:
-                    return name == _FINISHED
-            except ValueError:
-                pass
+            if found.split() == json.dumps(arguments, indent=2).split():
+                return name == _FINISHED
+            what = f"this folder holds another synthetic data set: {' '.join(found.split())}"
             break
-    if found is None and not (out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir()))):
-        return False
+    else:
+        if not out_dir.exists() or (out_dir.is_dir() and all(path.name.startswith(".") for path in out_dir.iterdir())):
+            return False
+        what = "this folder holds other files" if out_dir.is_dir() else "this is not a folder"
     raise RequestError(
-        "this is not a folder"
-        if out_dir.is_file()
-        else "this folder holds other files"
-        if found is None
-        else f"this folder holds another synthetic data set: {' '.join(found.split())}",
+        what,
         where=out_dir,
         rule=f"A data set is written to a folder of its own; this one would be {json.dumps(arguments)}.",
         cure="Give another folder, or remove this one.",
