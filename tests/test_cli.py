@@ -149,7 +149,12 @@ def test_wrong_data(perpixel: Command, data: Path, tmp_path: Path) -> None:
 
 
 def test_a_wrong_run(perpixel: Command, data: Path, tmp_path: Path, tiny_run: Run) -> None:
-    for words in (["evaluate"], ["predict", "x.png", "--out", "o"], ["submit", "--out", "s.csv"], ["pack", "--out", "z"]):
+    for words in (
+        ["evaluate"],
+        ["predict", "x.png", "--out", "o"],
+        ["submit", "--out", "s.csv"],
+        ["pack", "--out", "z"],
+    ):
         assert_refused(perpixel(words[0], "nowhere", *words[1:]), "nowhere", "no run")
     run = Run(tmp_path / "unfinished")
     run.write_recipe(tiny_run.recipe)

@@ -73,7 +73,9 @@ def test_figures_are_those_of_the_written_predictions(run: Run, tmp_path: Path, 
     root = Path(run.recipe.data.root or "")
     api.predict(run.path, [root / f"train/images/{id_}.png" for id_ in ids], tmp_path / "out")
     pairs = [
-        tuple(read_label_map(folder / f"{id_}.png").values_hw > 0 for folder in (tmp_path / "out", root / "train/masks"))  # type: ignore[operator]
+        tuple(
+            read_label_map(folder / f"{id_}.png").values_hw > 0 for folder in (tmp_path / "out", root / "train/masks")
+        )  # type: ignore[operator]
         for id_ in ids
     ]
     figures = result["figures"]
@@ -105,14 +107,14 @@ def test_the_batch_size_changes_no_figure(run: Run) -> None:
     predictor = Predictor.from_run(run)
     decoded, ids = streamed(predictor, run, "val")
     figures = []
+    steps: list[tuple[int, int]] = []
     for size in (1, 3, 100):
         predictor.inference = predictor.inference.model_copy(update={"batch_size": size})
-        steps: list[tuple[int, int]] = []
         evaluation = evaluate_samples(
             predictor, decoded, ids, range(len(ids)), progress=lambda done, total: steps.append((done, total))
         )
-        assert steps[-1] == (len(ids), len(ids))
         figures.append(evaluation.figures)
+    assert steps[len(ids) - 1] == steps[-1] == (len(ids), len(ids))
     assert figures[1] == pytest.approx(figures[0], abs=1e-3)
     assert figures[2] == pytest.approx(figures[0], abs=1e-3)
 
@@ -288,4 +290,4 @@ def test_a_pack_holds_models_and_results_and_no_state(run: Run, tmp_path: Path) 
         api.pack(tmp_path, tmp_path / "x.zip")
     with pytest.raises(OSError, match="directory"):
         api.pack(run.path, tmp_path / "run" / "evaluation")
-    assert not [path for path in run.path.rglob(".*")]
+    assert not list(run.path.rglob(".*"))

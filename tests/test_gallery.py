@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_recipe, write_tiny
 
 from perpixel.evaluation.gallery import _extremes
 from perpixel.training.train import train
+from tiny import tiny_recipe, write_tiny
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 30])

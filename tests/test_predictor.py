@@ -105,7 +105,10 @@ def test_a_run_gives_back_what_was_trained(tiny_run: Run) -> None:
     assert stored.keys() == state.keys()
     assert all(np.array_equal(stored[name], tensor.numpy()) for name, tensor in state.items())
     assert not chosen.model.training
-    assert chosen.decision == {"threshold": chosen.decision["threshold"], "minimum_area": chosen.decision["minimum_area"]}
+    assert chosen.decision == {
+        "threshold": chosen.decision["threshold"],
+        "minimum_area": chosen.decision["minimum_area"],
+    }
     assert chosen.precision == tiny_run.recipe.training.precision
 
 

@@ -357,6 +357,6 @@ def _write_atomically(path: Path, save: Callable[[Any], None]) -> None:
     try:
         with temporary.open("xb") as file:
             save(file)
-        os.replace(temporary, path)  # noqa: PTH105
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

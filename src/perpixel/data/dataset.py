@@ -51,7 +51,7 @@ class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[Any], str]:
         position = self.positions[index]
         image_hwc, target_hw = self.decoded.image(position), self.decoded.target(position)
-        fit = plan_fit(image_hwc.shape[:2], self.input_section)  # type: ignore[arg-type]
+        fit = plan_fit(image_hwc.shape[:2], self.input_section)
         generator = sample_generator(self.seed, self.epoch, self.ids[position])
         image_hwc, target_hw = augment(
             fit_image(image_hwc, fit), fit_target(target_hw, fit, self.fill), self.augmentation, generator
@@ -87,7 +87,7 @@ def training_loader(dataset: TrainingSet, order: EpochOrder, *, workers: int) ->
     """A loader of `Batch`; its generator is its own, so that it takes nothing from the global random state."""
     return DataLoader(
         dataset,
-        batch_sampler=order,  # type: ignore[arg-type]
+        batch_sampler=order,
         num_workers=workers,
         collate_fn=_collate,
         generator=torch.Generator().manual_seed(0),

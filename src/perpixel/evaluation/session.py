@@ -14,6 +14,7 @@ from perpixel.data.cache import decode_samples, fingerprint
 from perpixel.data.samples import data_root, list_samples, list_unlabelled
 from perpixel.errors import DataError, RequestError, RunError
 from perpixel.evaluation.evaluate import Evaluation, evaluate_samples, write_evaluation
+from perpixel.evaluation.guards import no_better_than_baseline
 from perpixel.evaluation.submission import write_submission
 from perpixel.images import read_image, write_image
 from perpixel.inference.predictor import Predictor
@@ -68,7 +69,11 @@ def evaluate_run(run: Run, *, subset: str, data: Path | None, console: Console) 
         "flip": recipe.inference.flip,
     }
     write_evaluation(run, name, evaluation, protocol)
-    return {"figures": evaluation.figures, "table": figures_table(evaluation, protocol), "protocol": protocol}
+    table = figures_table(evaluation, protocol)
+    warning = no_better_than_baseline(evaluation, recipe.training.monitor)
+    if warning:
+        table = f"{table}\n{warning}"
+    return {"figures": evaluation.figures, "table": table, "protocol": protocol}
 
 
 def _chosen_on_validation(predictor: Predictor) -> list[str]:

@@ -70,7 +70,7 @@ class Predictor:
 
     def scores(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """Scores of each image_hwc at its original size, scores_khw; one batch, images of any size."""
-        fits = [plan_fit(image_hwc.shape[:2], self.input_section) for image_hwc in images]  # type: ignore[arg-type]
+        fits = [plan_fit(image_hwc.shape[:2], self.input_section) for image_hwc in images]
         stacked = np.stack([fit_image(image_hwc, fit) for image_hwc, fit in zip(images, fits, strict=True)])
         scores_bkhw = self._network(to_network(torch.from_numpy(stacked).permute(0, 3, 1, 2), self.device))
         arrays = scores_bkhw.cpu().numpy()

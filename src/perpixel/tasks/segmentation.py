@@ -42,7 +42,8 @@ class SegmentationTask(Task):
         return self.class_map.read(path)
 
     def valid(self, target_hw: NDArray[Any]) -> NDArray[np.bool_]:
-        return target_hw != IGNORED
+        valid_hw: NDArray[np.bool_] = target_hw != IGNORED
+        return valid_hw
 
     def stratum_value(self, target_hw: NDArray[Any]) -> float:
         """Share of the pixels that are not of the first class."""
@@ -101,7 +102,8 @@ class SegmentationTask(Task):
 
     def finalize(self, scores_khw: NDArray[np.float32], decision: Decision) -> NDArray[np.uint8]:
         if not self.binary:
-            return scores_khw.argmax(axis=0).astype(np.uint8)
+            index_hw: NDArray[np.uint8] = np.argmax(scores_khw, axis=0).astype(np.uint8)
+            return index_hw
         mask_hw = (scores_khw[0] > decision["threshold"]).astype(np.uint8)
         return _drop_small(mask_hw, int(decision["minimum_area"]))
 
@@ -144,7 +146,8 @@ class SegmentationTask(Task):
         return {f"all {self.class_names[index]}": _constant(index) for index in shown}
 
     def paint(self, prediction_hw: NDArray[Any]) -> NDArray[np.uint8]:
-        return self.class_map.palette_k3[prediction_hw]
+        color_hwc: NDArray[np.uint8] = self.class_map.palette_k3[prediction_hw]
+        return color_hwc
 
     def overlay(self, image_hwc: NDArray[np.uint8], prediction_hw: NDArray[Any]) -> NDArray[np.uint8]:
         """Every class over the picture; with two classes, the foreground alone."""
@@ -160,7 +163,8 @@ class SegmentationTask(Task):
             raise RequestError(
                 f"a run-length submission holds one mask an image, and this run has {len(self.class_names)} classes"
             )
-        return prediction_hw == 1
+        mask_hw: NDArray[np.bool_] = prediction_hw == 1
+        return mask_hw
 
 
 def check_monitor(task: Task, monitor: str) -> None:
