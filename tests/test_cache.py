@@ -233,6 +233,7 @@ def test_sizes_alone_make_a_cheaper_key(tmp_path: Path) -> None:
     after = [fingerprint(sample, "m", contents=contents) for contents in (True, False)]
     assert before[0] != after[0]
     assert before[1] == after[1]
+    assert fingerprint([Sample("b", tmp_path / "a", None)], "m", contents=True) != after[0]
 
 
 def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -143,14 +143,14 @@ def test_every_monitor_can_be_chosen_by() -> None:
         assert 0.37 <= chosen.choose(planted(), monitor)["threshold"] < 0.6
 
 
-def test_equal_figures_leave_the_plainest_decision_and_nan_never_wins() -> None:
+def test_equal_figures_leave_the_plainest_decision() -> None:
     chosen = task(threshold="validation", minimum_area="validation")
     clear = [(np.where(target_hw, 0.99, 0.01).astype(np.float32)[None], target_hw) for _, target_hw in planted()]
     assert chosen.choose(clear, "iou_per_image") == BINARY
     empty_hw = np.zeros((20, 20), dtype=np.uint8)
-    # No truth: where nothing is predicted either, the figure is nan; 0 is worse than nothing, but it is a figure.
-    low = [(np.full((1, 20, 20), 0.3, dtype=np.float32), empty_hw)]
-    assert chosen.choose(low, "iou/c1")["threshold"] < 0.3
+    # No truth: the figure is 0 where something is predicted, and nan, which is better, where nothing is.
+    high = [(np.full((1, 20, 20), 0.57, dtype=np.float32), empty_hw)]
+    assert chosen.choose(high, "iou/c1") == {"threshold": 0.6, "minimum_area": 0}
     assert chosen.choose([], "iou_per_image") == BINARY
 
 

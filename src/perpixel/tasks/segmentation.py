@@ -133,8 +133,9 @@ class SegmentationTask(Task):
             for candidate, total in zip(candidates, totals, strict=True):
                 total.update(self.finalize(scores_khw, candidate), target_hw, valid_hw)
         sign = 1 if totals[0].infos()[monitor].direction == "higher" else -1
-        figures = np.nan_to_num([sign * total.compute()[monitor] for total in totals], nan=-np.inf)
-        return candidates[int(np.argmax(np.nan_to_num(figures, nan=-np.inf)))]
+        figures = [sign * total.compute()[monitor] for total in totals]
+        # nan: the class is nowhere, and not predicted either; no other decision is better than that.
+        return candidates[int(np.argmax(np.nan_to_num(figures, nan=np.inf)))]
 
     def metrics(self) -> SegmentationMetrics:
         return SegmentationMetrics(self.class_names)
