@@ -160,7 +160,7 @@ def test_a_wrong_run(perpixel: Command, data: Path, tmp_path: Path, tiny_run: Ru
     run.write_recipe(tiny_run.recipe)
     assert_refused(perpixel("evaluate", run.path), "no trained model yet", status=1)
     (tmp_path / "file").write_text("x")
-    assert_refused(perpixel("train", "salt", "--data", data, *SET, "--run", "file"), "file", "Not a directory")
+    assert_refused(perpixel("train", "salt", "--data", data, *SET, "--run", "file"), "file", "not an empty folder")
     assert_refused(perpixel("grid", "salt", "--vary", "loss.name=bce", "--data", data, "--run", "file"), "file")
 
 

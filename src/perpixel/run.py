@@ -39,6 +39,14 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """Read JSON of a run folder; raises RunError when it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise RunError("this file is damaged", where=path, cure="restore it, or train again.") from None
+
+
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a CSV with the columns of its first row."""
     text = io.StringIO()
@@ -81,7 +89,7 @@ class Run:
         """
         run = cls(Path(path))
         if run.grid_path.is_file():
-            best = json.loads(run.grid_path.read_text(encoding="utf-8")).get("best")
+            best = read_json(run.grid_path).get("best")
             if best is None:
                 raise RequestError("this grid has no finished run yet", where=path, cure="finish it with --resume.")
             run = cls(run.path / best)
@@ -104,10 +112,7 @@ class Run:
         """What was recorded of this run; empty before training began."""
         if not self.manifest_path.is_file():
             return {}
-        try:
-            return dict(json.loads(self.manifest_path.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise RunError("this manifest is damaged", where=self.manifest_path) from None
+        return dict(read_json(self.manifest_path))
 
     @property
     def finished(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 
 from perpixel.data.cache import DecodedSamples
 from perpixel.inference.predictor import Predictor
-from perpixel.run import Run, write_json, write_rows
+from perpixel.run import Run, read_json, write_json, write_rows
 from perpixel.tasks import Scored
 
 Progress = Callable[[int, int], None]
@@ -76,6 +75,11 @@ def evaluate_samples(
     )
 
 
+def chosen_on_validation(predictor: Predictor) -> list[str]:
+    """What a run chose on its validation subset, whose figures are therefore too good."""
+    return ["epoch", *(sorted(predictor.decision) if predictor.task.decides_on_validation else [])]
+
+
 def write_evaluation(run: Run, name: str, evaluation: Evaluation, protocol: Mapping[str, Any]) -> None:
     """Write metrics.json and per_image.csv; ``protocol`` says how the figures came about."""
     folder = run.evaluation_dir(name)
@@ -98,7 +102,7 @@ def write_evaluation(run: Run, name: str, evaluation: Evaluation, protocol: Mapp
 def read_evaluation(run: Run, name: str) -> dict[str, Any] | None:
     """metrics.json of a subset, or None."""
     path = run.evaluation_dir(name) / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:

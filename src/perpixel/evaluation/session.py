@@ -13,7 +13,7 @@ from perpixel.console import Console
 from perpixel.data.cache import decode_samples, fingerprint
 from perpixel.data.samples import data_root, list_samples, list_unlabelled
 from perpixel.errors import DataError, RequestError, RunError
-from perpixel.evaluation.evaluate import Evaluation, evaluate_samples, write_evaluation
+from perpixel.evaluation.evaluate import Evaluation, chosen_on_validation, evaluate_samples, write_evaluation
 from perpixel.evaluation.guards import no_better_than_baseline
 from perpixel.evaluation.submission import write_submission
 from perpixel.images import read_image, write_image
@@ -64,7 +64,7 @@ def evaluate_run(run: Run, *, subset: str, data: Path | None, console: Console) 
         "fingerprint": key,
         "images": len(samples),
         "size": "original",
-        "chosen_on_this_subset": _chosen_on_validation(predictor) if name == "val" else [],
+        "chosen_on_this_subset": chosen_on_validation(predictor) if name == "val" else [],
         "decision": predictor.decision,
         "flip": recipe.inference.flip,
     }
@@ -74,10 +74,6 @@ def evaluate_run(run: Run, *, subset: str, data: Path | None, console: Console) 
     if warning:
         table = f"{table}\n{warning}"
     return {"figures": evaluation.figures, "table": table, "protocol": protocol}
-
-
-def _chosen_on_validation(predictor: Predictor) -> list[str]:
-    return ["epoch", *(sorted(predictor.decision) if predictor.task.decides_on_validation else [])]
 
 
 def figures_table(evaluation: Evaluation, protocol: dict[str, Any]) -> str:

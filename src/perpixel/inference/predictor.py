@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from perpixel.data.fit import fit_image, plan_fit, unfit_scores
 from perpixel.errors import RunError
 from perpixel.models import PixelModel, build_model
 from perpixel.recipe import InferenceSection, InputSection
-from perpixel.run import Run
+from perpixel.run import Run, read_json
 from perpixel.tasks import Decision, Task, build_task
 
 
@@ -58,7 +57,7 @@ class Predictor:
         )
         decision = task.first_decision()
         if run.decision_path.is_file():
-            decision = json.loads(run.decision_path.read_text(encoding="utf-8"))
+            decision = read_json(run.decision_path)
         return cls(
             model,
             task,

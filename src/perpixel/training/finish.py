@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perpixel.console import Console
 from perpixel.errors import RunError
-from perpixel.evaluation.evaluate import evaluate_samples, scored_samples, write_evaluation
+from perpixel.evaluation.evaluate import chosen_on_validation, evaluate_samples, scored_samples, write_evaluation
 from perpixel.evaluation.gallery import write_gallery
 from perpixel.evaluation.guards import no_better_than_baseline
 from perpixel.inference.predictor import Predictor
@@ -25,7 +25,6 @@ def finish(recipe: Recipe, run: Run, material: Material, progress: Progress, con
     predictor = Predictor.from_run(run)
     task = predictor.task
     predictor.decision = task.first_decision()
-    chosen = ["epoch"]
     if task.decides_on_validation:
         scored = scored_samples(
             predictor,
@@ -34,12 +33,11 @@ def finish(recipe: Recipe, run: Run, material: Material, progress: Progress, con
             lambda done, total: console.progress("choosing", done, total),
         )
         predictor.decision = task.choose(scored, recipe.training.monitor)
-        chosen += sorted(predictor.decision)
         console.say(f"chosen on validation data: {predictor.decision}")
     write_json(run.decision_path, predictor.decision)
     for subset in ("val", "test"):
         if material.positions(subset):
-            _evaluate(recipe, run, predictor, material, subset, chosen if subset == "val" else [], console)
+            _evaluate(recipe, run, predictor, material, subset, console)
     run.update_manifest(
         status="finished",
         best_epoch=progress.best_epoch + 1,
@@ -56,7 +54,6 @@ def _evaluate(
     predictor: Predictor,
     material: Material,
     subset: str,
-    chosen: list[str],
     console: Console,
 ) -> None:
     positions, monitor = material.positions(subset), recipe.training.monitor
@@ -66,7 +63,7 @@ def _evaluate(
         "images": len(positions),
         "size": "original",
         "split": recipe.split.method,
-        "chosen_on_this_subset": chosen,
+        "chosen_on_this_subset": chosen_on_validation(predictor) if subset == "val" else [],
         "decision": predictor.decision,
         "flip": recipe.inference.flip,
     }

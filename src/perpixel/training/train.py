@@ -70,8 +70,8 @@ def _fresh(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
         raise RequestError(
             "this folder holds a run already", where=run.path, cure="continue it with --resume, or name another --run."
         )
-    if run.path.exists() and any(run.path.iterdir()):
-        raise RequestError("this folder is not empty", where=run.path, cure="name another --run.")
+    if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        raise RequestError("this is not an empty folder", where=run.path, cure="name another --run.")
     return _with_root(recipe, data)
 
 
