@@ -11,7 +11,7 @@ DEMO_RECIPE := salt
 DEMO_COUNT := 400
 DEMO_EPOCHS := 8
 DEMO_SEED := 1
-DEMO_VARY := --vary model.encoder=tf_efficientnet_lite0,tf_efficientnet_lite1 --vary loss.name=bce_dice,lovasz
+DEMO_VARY := --vary model.encoder=tf_efficientnet_lite0,tf_efficientnet_lite1 --vary 'loss.name=bce_dice,0.5*bce_dice + 0.5*lovasz'
 # Ten times the recipe's learning rate: it is made for 1600 steps, the demo takes 80.
 DEMO_SET := --set training.epochs=$(DEMO_EPOCHS) --set optimizer.learning_rate=0.001 \
 	--set inference.threshold=validation --set inference.minimum_area=validation

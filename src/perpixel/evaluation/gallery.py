@@ -39,7 +39,9 @@ def write_gallery(
     values = np.array([row[figure] for row in evaluation.per_image], dtype=float)
     if evaluation.infos[figure].direction == "lower":
         values = -values
-    ranked = [int(index) for index in np.argsort(values, kind="stable") if np.isfinite(values[index])]
+    # Of equal figures, a truth of more than one value is the more telling one: it stands nearer the best.
+    varied = [np.ptp(decoded.target(position)) > 0 for position in positions]
+    ranked = [int(index) for index in np.lexsort((varied, values)) if np.isfinite(values[index])]
     if not ranked:
         return
     groups = []
