@@ -104,11 +104,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _group_sums(difference_n: NDArray[np.float64], names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _group_sums(
+    difference_n: NDArray[np.float64], names: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     keys = [name or f"\0{number}" for number, name in enumerate(names)]
     _, group_n = np.unique(np.array(keys, dtype=object).astype(str), return_inverse=True)
-    sums_g: NDArray[np.float64] = np.bincount(group_n, weights=difference_n)
-    return sums_g, np.bincount(group_n).astype(np.float64)
+    return np.bincount(group_n, weights=difference_n).astype(np.float64), np.bincount(group_n).astype(np.float64)
 
 
 def _standard_error(sums_g: NDArray[np.float64], sizes_g: NDArray[np.float64]) -> NDArray[np.float64]:
