@@ -17,7 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A room is a file or a folder of src/perpixel. It imports from the floors below its own.
 FLOORS = (
     {"errors", "console", "_torchvision"},
-    {"recipe", "run", "images", "rle"},
+    {"images", "rle", "depth_codec", "depth_files", "depth_maps", "pointcloud", "imresize", "luma"},
+    {"recipe", "run"},
     {"losses", "metrics", "models", "synthesis"},
     {"data"},
     {"tasks"},
@@ -26,14 +27,17 @@ FLOORS = (
     {"training"},
     {"experiments"},
 )
-GROUND = FLOORS[0] | FLOORS[1]
+GROUND = FLOORS[0] | FLOORS[1] | FLOORS[2]
 ALLOWED: dict[str, set[str]] = {
     room: set().union(*FLOORS[:number]) for number, rooms in enumerate(FLOORS) for room in rooms
 }
 ALLOWED |= {
-    "run": FLOORS[0] | {"recipe"},  # a run stores its recipe
+    "run": FLOORS[0] | FLOORS[1] | {"recipe"},  # a run stores its recipe
+    "depth_files": FLOORS[0] | {"images"},  # pictures are opened, and files are written, in one place
+    "pointcloud": FLOORS[0] | {"images", "depth_maps"},
+    "depth_codec": FLOORS[0] | {"depth_files", "depth_maps", "pointcloud"},
     "losses": {"errors"},  # leaves take plain arguments: they never see a recipe
-    "metrics": {"errors"},
+    "metrics": {"errors", "imresize", "luma"},
     "models": {"errors", "_torchvision"},
     "reporting": GROUND,
     "experiments": ALLOWED["experiments"] | {"reporting"},  # a grid ends in a plot

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -94,6 +96,16 @@ def test_one_probability_leaves_the_other_draws_alone() -> None:
         plain, _ = augment(image, target, lit, sample_generator(1, 1, id_))
         flipped, _ = augment(image, target, both, sample_generator(1, 1, id_))
         assert np.array_equal(plain, flipped[:, ::-1])
+
+
+def test_pictures_of_old_recipes_stay() -> None:
+    """Of a recipe without the later kinds of change; written down before those came."""
+    spec = EVERYTHING.model_copy(update={"affine": 0.0, "photometric": 1.0})
+    digest = hashlib.sha256()
+    for epoch in range(8):
+        for array in run(spec, 1, epoch, "a"):
+            digest.update(array.tobytes())
+    assert digest.hexdigest()[:16] == "65c1ff36e72a9246"
 
 
 # Nothing
@@ -258,3 +270,133 @@ def test_probabilities_are_kept() -> None:
         for epoch in range(1000)
     ]
     assert 0.25 < np.mean(flips) < 0.35
+
+
+# Colour
+
+
+def colored(seed: int = 0) -> NDArray[np.uint8]:
+    """Muted colours: no change of light below takes one out of the range."""
+    return np.random.default_rng(seed).integers(90, 170, (40, 40, 3), dtype=np.uint8)
+
+
+def changed(image: NDArray[np.uint8], epoch: int, **keys: float) -> NDArray[np.float64]:
+    target = np.zeros(image.shape[:2], np.uint8)
+    spec = AugmentationSection.model_validate({"horizontal_flip": 0.0, **keys})
+    return augment(image, target, spec, sample_generator(1, epoch, "a"))[0].astype(float)
+
+
+@given(st.integers(0, 10_000))
+def test_gamma_keeps_black_white_and_order(epoch: int) -> None:
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    levels = changed(image, epoch, photometric=1.0, gamma=0.5)[..., 0].ravel()
+    assert levels[0] == 0 and levels[255] == 255 and np.all(np.diff(levels) >= 0)
+    exponent = np.log(levels[128] / 255) / np.log(128 / 255)
+    assert 1 / 1.52 < exponent < 1.52
+    assert np.abs(levels - 255 * (np.arange(256) / 255) ** exponent).max() < 2
+
+
+def test_gamma_brightens_as_often_as_it_darkens() -> None:
+    image = np.full((8, 8, 3), 128, np.uint8)
+    signs = [np.sign(changed(image, epoch, photometric=1.0, gamma=0.5).mean() - 128) for epoch in range(200)]
+    assert abs(np.mean(signs)) < 0.2
+
+
+@given(st.integers(0, 10_000))
+def test_hue_and_saturation_leave_grey_and_luma(epoch: int) -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    assert np.array_equal(changed(grey, epoch, photometric=1.0, hue=0.5, saturation=0.9), grey)
+    image = colored()
+    luma = np.array([0.299, 0.587, 0.114])
+    new = changed(image, epoch, photometric=1.0, hue=0.05, saturation=0.3)
+    assert np.abs((new - image) @ luma).max() < 1
+
+
+def test_hue_turns_within_its_limit_and_saturation_scales() -> None:
+    image = colored()
+    plain = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2YCrCb)[..., 1:].astype(float) - 0.5
+    ratios = []
+    for epoch in range(100):
+        new = changed(image, epoch, photometric=1.0, saturation=0.5)
+        chroma = cv2.cvtColor(new.astype(np.float32), cv2.COLOR_RGB2YCrCb)[..., 1:] - 0.5
+        ratios.append((plain * chroma).sum() / (plain**2).sum())
+    assert 0.49 < min(ratios) < 0.55 and 1.45 < max(ratios) < 1.51
+    red = np.tile(np.array([150, 100, 100], np.uint8), (8, 8, 1))
+    hues = []
+    for epoch in range(100):
+        new = changed(red, epoch, photometric=1.0, hue=0.1)[:1, :1]
+        hue = float(cv2.cvtColor(new.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)[0, 0, 0])
+        hues.append((hue + 180) % 360 - 180)
+    # A tenth of the circle is 36 degrees about the grey axis; HSV measures angles along a hexagon.
+    assert 25 < max(hues) < 55 and -55 < min(hues) < -25
+
+
+@given(st.integers(0, 10_000))
+def test_temperature_moves_red_against_blue(epoch: int) -> None:
+    image = np.full((8, 8, 3), 120, np.uint8)
+    red, green, blue = changed(image, epoch, photometric=1.0, temperature=0.2)[0, 0]
+    assert green == 120 and abs(red * blue - 120**2) <= 121 and 120 / 1.21 < red < 120 * 1.21
+
+
+def test_grayscale_is_a_probability_of_its_own() -> None:
+    image = colored()
+    grey = [bool(np.ptp(changed(image, epoch, grayscale=0.3), axis=2).max() == 0) for epoch in range(500)]
+    assert 0.24 < np.mean(grey) < 0.36
+
+
+# What a camera does
+
+
+def test_blur_noise_and_compression_stay_within_their_limits() -> None:
+    step = np.zeros((64, 64, 3), np.uint8)
+    step[:, 32:] = 200
+    flat = np.full((64, 64, 3), 128, np.uint8)
+    widths, sigmas = [], []
+    for epoch in range(60):
+        edge = changed(step, epoch, degrade=1.0, blur=2.0)[32, :, 0]
+        widths.append(200 / np.diff(edge).max() / np.sqrt(2 * np.pi))  # sigma of a blurred step, from its slope
+        noisy = changed(flat, epoch, degrade=1.0, noise=0.05)
+        sigmas.append((noisy - 128).std() / 255)
+        assert abs((noisy - 128).mean()) < 1 and np.ptp(noisy.std(axis=(0, 1))) < 1, "in every channel"
+    assert max(widths) == pytest.approx(2, rel=0.1) and min(widths) < 0.6
+    assert max(sigmas) == pytest.approx(0.05, rel=0.1) and min(sigmas) < 0.005
+    grey = colored()[..., :1].repeat(3, axis=2)
+    errors = [np.abs(changed(grey, epoch, degrade=1.0, jpeg=0.8) - grey).mean() for epoch in range(60)]
+    assert min(errors) < 2 and max(errors) > 8, "from nearly none to a strong one"
+
+
+def test_colours_survive_compression() -> None:
+    """Red stays red: the codec's order of channels is not ours."""
+    image = np.tile(np.array([200, 60, 20], np.uint8), (32, 32, 1))
+    assert np.abs(changed(image, 0, degrade=1.0, jpeg=0.01) - image).max() < 6
+
+
+def test_noise_is_a_function_of_the_sample_alone() -> None:
+    first = changed(colored(), 3, degrade=1.0, noise=0.1)
+    cv2.setRNGSeed(99)
+    assert np.array_equal(changed(colored(), 3, degrade=1.0, noise=0.1), first)
+    assert not np.array_equal(changed(colored(), 4, degrade=1.0, noise=0.1), first)
+
+
+ALL = EVERYTHING.model_copy(
+    update={
+        "gamma": 0.4,
+        "hue": 0.1,
+        "saturation": 0.5,
+        "temperature": 0.2,
+        "grayscale": 0.2,
+        "degrade": 0.7,
+        "blur": 1.5,
+        "noise": 0.05,
+        "jpeg": 0.7,
+    }
+)
+
+
+@given(st.integers(0, 10_000))
+def test_whatever_happens_the_target_only_moves(epoch: int) -> None:
+    image, target = coordinates()
+    plain, plain_target = augment(image, target, MOVES, sample_generator(1, epoch, "a"))
+    new, new_target = augment(image, target, ALL, sample_generator(1, epoch, "a"))
+    assert np.array_equal(new_target, plain_target)
+    assert new.shape == plain.shape and new.dtype == np.uint8 and new.flags.c_contiguous

@@ -130,13 +130,57 @@ def test_all_bad_files_are_listed_at_once(root: Path, folder: Path) -> None:
     assert names(folder) == []
 
 
-def test_a_long_list_is_cut_and_counted(root: Path) -> None:
-    write_tiny(root, count=30)
-    for path in (root / "train/masks").iterdir():
-        path.write_bytes(b"")
-    with pytest.raises(DataError, match="30 of 30") as caught:
+def refused(root: Path) -> list[str]:
+    with pytest.raises(DataError, match="samples cannot be used") as caught:
         decode(root)
-    assert caught.value.details[-1] == "and 22 more"
+    return caught.value.details
+
+
+def test_one_problem_of_many_files_is_one_sentence(root: Path) -> None:
+    write_tiny(root, count=30)
+    for index, path in enumerate(sorted((root / "train/masks").iterdir())):
+        if index < 20:
+            write_label_map(path, np.full((40, 40), 7 if index % 2 else 9))
+        elif index < 25:
+            path.write_bytes(b"")
+        elif index < 27:
+            write_label_map(path, np.zeros((40 + index, 40), dtype=np.int64))
+    values, empty, sizes = refused(root)
+    # The values of all files, with the pixels of all files.
+    assert values.startswith("20 files (")
+    assert "/0000000002.png and 17 more): 2 raw values not in the class map: 7 (16000 px), 9 (16000 px)" in values
+    assert empty.startswith("5 files (") and "this is not an image" in empty
+    assert sizes.startswith("2 files (0000000019, 000000001a): for example: the image is 40x40, its target 40x65")
+    assert all("\n" not in line for line in (values, empty, sizes))
+
+
+def test_a_long_list_is_cut_and_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_SHOWN", 1)
+    (root / "train/masks/0000000000.png").write_bytes(b"")
+    write_label_map(root / "train/masks/0000000001.png", np.full((40, 40), 7))
+    write_label_map(root / "train/masks/0000000002.png", np.zeros((4, 4), dtype=np.int64))
+    assert refused(root)[1:] == ["and 2 other problems"]
+
+
+def test_swapped_images_and_targets_are_said(root: Path) -> None:
+    (root / "train/masks").rename(root / "train/other")
+    (root / "train/images").rename(root / "train/masks")
+    (root / "train/other").rename(root / "train/images")
+    swapped = refused(root)[0]
+    # Every fifth mask is empty: a black image says nothing.
+    assert swapped.startswith("4 files (0000000001, 0000000002, 0000000003 and 1 more): the image can be read as a")
+    assert "they look swapped" in swapped and "exchange data.images and data.targets" in swapped
+    assert "look swapped" in refused(root)[1]  # by the number of values
+
+
+def test_labels_of_three_equal_channels_are_read_and_noted(root: Path) -> None:
+    before = [decode(root)[0].target(index).copy() for index in range(6)]
+    for path in (root / "train/masks").iterdir():
+        mask = before[int(path.stem, 16)] * 255
+        write_image(path, np.repeat(mask.astype(np.uint8)[..., None], 3, axis=2))
+    decoded, _ = decode(root)
+    assert decoded.notes == {"label file: three equal channels, read as one": 6}
+    assert all(np.array_equal(decoded.target(index), before[index]) for index in range(6))
 
 
 def test_streamed_samples_refuse_the_same_files(root: Path) -> None:

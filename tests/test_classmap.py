@@ -106,6 +106,90 @@ def test_the_wrong_kind_of_file(tmp_path: Path) -> None:
     assert "Cure:" in text
 
 
+DESERT = [0, 100, 200, 300, 500, 550, 600, 700, 800, 7100, 10000]
+
+
+@pytest.mark.parametrize(
+    ("named", "ignored", "values", "hint"),
+    [
+        (DESERT, [], [0, 1, 2, 9], "these look like class indices, counted from 0"),
+        (DESERT[1:], [0], [3, 7, 255], "these look like class indices, counted from 0"),
+        (range(11), [], DESERT, "names the indices 0 to 10, and these look like raw values"),
+        (range(1, 4), [], [0, 1, 2], "every value is one less than one that is named"),
+        (range(3), [255], [1, 2, 3, 255], "every value is one more than one that is named"),
+        (DESERT, [], [101, 201, 10001], "every value is one more than one that is named"),
+        (range(3), [], [0, 1, 2, 3], "3 is one more than the last class: the files may count their classes from 1"),
+        (range(3), [], [0, 1, 2, 255], "255 often stands for 'no label': then write it in target.ignore."),
+        ([0, 1], [], [0, 255], "or for the foreground: then add it to the values of c1"),
+        ([0, 255], [], [0, 65535], "65535 often stands for 'no label'"),
+        ([10, 20, 30], [0], [10, 20, 31, 77], "name these values in target.classes, or in target.ignore"),
+        ([10, 20, 30], [0], range(100), "data.images and data.targets look swapped"),
+    ],
+)
+def test_the_likeliest_cure_of_unknown_values(
+    tmp_path: Path, named: list[int], ignored: list[int], values: list[int], hint: str
+) -> None:
+    write_label_map(tmp_path / "l.png", np.array([list(values)] * 2))
+    text = error_of(class_map(*([value] for value in named), ignore=ignored), tmp_path / "l.png")
+    assert hint in text.partition("Cure: ")[2]
+    assert "not in the class map: " in text
+
+
+def test_the_likeliest_cure_of_unknown_colours(tmp_path: Path) -> None:
+    mapping = class_map([RGB[0]], [RGB[1]], ignore=[RGB[2]])
+    write_image(tmp_path / "bgr.png", np.array(RGB[:2], dtype=np.uint8)[INDEX % 2][..., ::-1])
+    assert "red and blue are exchanged" in error_of(mapping, tmp_path / "bgr.png")
+    photograph = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+    write_image(tmp_path / "photo.png", photograph)
+    text = error_of(mapping, tmp_path / "photo.png")
+    assert "more than 64 raw values not in the class map: " in text and "look swapped" in text
+    assert len(text) < 1000
+    assert "look swapped" in error_of(class_map([0], [1]), tmp_path / "photo.png")
+
+
+def test_colours_for_single_values_are_listed_to_be_declared(tmp_path: Path) -> None:
+    write_image(tmp_path / "c.png", np.array(RGB, dtype=np.uint8)[INDEX])
+    text = error_of(class_map([0], [1]), tmp_path / "c.png")
+    assert "[0, 255, 255] (2 px), [10, 20, 30] (2 px), [200, 0, 1] (2 px)" in text
+
+
+def test_three_equal_channels_are_one(tmp_path: Path) -> None:
+    write_image(tmp_path / "grey.png", np.repeat(INDEX[..., None], 3, axis=2))
+    notes: list[str] = []
+    assert np.array_equal(class_map([0], [1], [2]).read(tmp_path / "grey.png", notes), INDEX)
+    assert notes == ["label file: three equal channels, read as one"]
+    write_label_map(tmp_path / "plain.png", INDEX)
+    notes.clear()
+    class_map([0], [1], [2]).read(tmp_path / "plain.png", notes)
+    assert notes == []
+
+
+def discs(high: Any) -> NDArray[Any]:
+    rows, columns = np.mgrid[:64, :64]
+    return np.where(((rows - 30) ** 2 + (columns - 30) ** 2 < 400)[..., None], high, 0).astype(np.uint8)
+
+
+def test_labels_saved_as_jpeg_are_refused(tmp_path: Path) -> None:
+    mask_hw = discs(255)[..., 0]
+    Image.fromarray(mask_hw).save(tmp_path / "mask.png", format="JPEG")  # the content tells, not the name
+    text = error_of(class_map([0], [255]), tmp_path / "mask.png")
+    assert "saved as JPEG, which smears its values along every edge" in text
+    # How much could be recovered, checked against the decoded file.
+    with Image.open(tmp_path / "mask.png") as image:
+        levels = np.array(image).astype(int)
+    share = np.mean((levels <= 8) | (levels >= 247))
+    assert share > 0.9 and f"{share:.1%} of the pixels lie within 8 levels of a named value" in text
+    Image.fromarray(discs([200, 30, 90])).save(tmp_path / "colour.jpg", quality=95, subsampling=0)
+    assert "of the pixels lie within 8 levels" in error_of(
+        class_map([[0, 0, 0]], [[200, 30, 90]]), tmp_path / "colour.jpg"
+    )
+    photograph = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(photograph).save(tmp_path / "photo.jpg")
+    assert "If these are the photographs, data.images and data.targets look swapped" in error_of(
+        class_map([0], [255]), tmp_path / "photo.jpg"
+    )
+
+
 levels = st.integers(0, 255)
 
 

@@ -190,6 +190,21 @@ def test_evaluate_on_other_data(perpixel: Command, tiny_run: Run, data: Path, tm
     assert_refused(perpixel("evaluate", run, "--data", data), "its target 39x40")
 
 
+def test_evaluate_runs_on_several_data(perpixel: Command, tiny_run: Run, data: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(tiny_run.path, tmp_path / name)
+    result = perpixel("evaluate", "one", "two", "--data", data, "--subset", "test")
+    assert result.status == 0
+    rows = [line.split() for line in result.out.splitlines() if line.startswith(("one ", "two "))]
+    assert [(row[0], "(source)" in row) for row in rows] == [
+        (run, own) for run in ("one", "two") for own in (True, False)
+    ]
+    assert "one/evaluation/several.md" in result.out
+    assert_refused(perpixel("evaluate", "one", "nowhere"), "nowhere", "no run")
+    assert_refused(perpixel("evaluate", "one", "--data", data, "--data", "two"), "two", "--data two/recipe.yaml")
+    assert perpixel("evaluate").status == 2
+
+
 @pytest.mark.parametrize("words", [["--debug", "train", "slat"], ["train", "slat", "--debug"]])
 def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["perpixel", *words])

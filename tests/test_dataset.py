@@ -62,6 +62,16 @@ def training_set(root: Path, *, epoch: int = 0, fit: str = "pad", size: int = 48
     )
 
 
+def test_crops_of_images_of_any_size_make_a_batch(tiny_data: Path) -> None:
+    first, again = training_set(tiny_data, fit="crop", size=32), training_set(tiny_data, fit="crop", size=32)
+    for batch, other in zip(batches(first), batches(again), strict=True):
+        assert batch.image_bchw.shape[2:] == batch.target_bhw.shape[1:] == (32, 32)
+        assert set(batch.target_bhw.unique().tolist()) <= {0, 1}  # a crop of a 40x40 image has no padding
+        assert torch.equal(batch.image_bchw, other.image_bchw) and torch.equal(batch.target_bhw, other.target_bhw)
+    wide = training_set(tiny_data, fit="crop", size=64)
+    assert all((target_hw == 255).any() for _, target_hw, _ in (wide[index] for index in range(len(wide))))
+
+
 def batches(dataset: TrainingSet, workers: int = 0) -> list[Batch]:
     return list(training_loader(dataset, EpochOrder(len(dataset), 2, seed=7, epoch=0), workers=workers))
 

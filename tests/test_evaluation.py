@@ -17,7 +17,7 @@ from perpixel.data.cache import StreamedSamples
 from perpixel.data.samples import list_samples, list_unlabelled
 from perpixel.errors import RequestError, RunError
 from perpixel.evaluation.evaluate import Evaluation, evaluate_samples, read_evaluation, scored_samples, write_evaluation
-from perpixel.evaluation.session import figures_table
+from perpixel.evaluation.tables import figures_table
 from perpixel.images import read_image, read_label_map, write_image, write_label_map
 from perpixel.inference.predictor import Predictor
 from perpixel.run import Run, read_rows
@@ -229,12 +229,9 @@ def test_predictions_have_the_size_and_the_values_of_the_data(run: Run, tmp_path
     (folder / "folder.png").mkdir()
     written = api.predict(run.path, folder, tmp_path / "out")
     assert [path.name for path in written] == ["a.png", "b.png"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "a.png",
-        "a_overlay.png",
-        "b.png",
-        "b_overlay.png",
-    ]
+    endings = (".png", "_color.png", "_confidence.png", "_overlay.png")
+    names = [f"{stem}{ending}" for stem in "ab" for ending in endings]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "timing.json"]
     values_hw = read_label_map(tmp_path / "out/b.png").values_hw
     assert values_hw is not None
     assert values_hw.shape == (30, 41)
@@ -268,7 +265,7 @@ def test_nothing_is_overwritten_that_is_needed(run: Run, tmp_path: Path) -> None
     tiles(tmp_path / "other", "a.png", "b_overlay.png")
     with pytest.raises(RequestError) as caught:
         api.predict(run.path, [folder, tmp_path / "other"], tmp_path / "out")
-    assert {detail.split()[-1] for detail in caught.value.details} == {"a.png", "a_overlay.png", "b_overlay.png"}
+    assert {detail.split()[-1] for detail in caught.value.details} == {"a.png", "b_overlay.png"}
     assert not (tmp_path / "out").exists()
     with pytest.raises(RequestError, match="this is a file"):
         api.predict(run.path, folder / "a.png", folder / "b.jpg")

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from perpixel.data.fit import Fit, fit_image, fit_target, plan_fit, unfit_scores
-from perpixel.recipe import InputSection
+from perpixel.data.augment import sample_generator
+from perpixel.data.fit import Fit, fit_image, fit_target, plan_crop, plan_fit, unfit_scores
+from perpixel.recipe import AugmentationSection, InputSection
 
 RESIZE = InputSection(size=(128, 128), fit="resize")
 PAD = InputSection(size=(128, 128), fit="pad")
@@ -163,3 +164,114 @@ def test_a_target_of_metres_keeps_its_type() -> None:
     depth = np.linspace(0.1, 9.9, 50 * 300, dtype=np.float32).reshape(50, 300)
     fitted = fit_target(depth, plan_fit((50, 300), PAD), 0)
     assert fitted.dtype == np.float32 and set(np.unique(fitted)) - {0.0} <= set(np.unique(depth))
+
+
+# Crops
+
+
+def cropping(size: tuple[int, int] = (32, 48), long_side: int | None = None) -> InputSection:
+    return InputSection(size=size, fit="crop", long_side=long_side)
+
+
+def crop(target: NDArray[np.uint8], spec: InputSection, epoch: int = 0, **keys: object) -> tuple[slice, slice, Fit]:
+    return plan_crop(target, spec, AugmentationSection.model_validate(keys), 255, sample_generator(1, epoch, "a"))
+
+
+def test_prediction_sees_the_whole_image_at_its_own_scale() -> None:
+    assert plan_fit((540, 960), cropping()) == Fit((540, 960), (540, 960), (540, 960), 0, 0)
+    assert plan_fit((540, 960), cropping(long_side=480)) == Fit((540, 960), (270, 480), (270, 480), 0, 0)
+    assert plan_fit((30, 20), cropping(long_side=60)) == Fit((30, 20), (60, 40), (60, 40), 0, 0)
+
+
+@given(
+    original=st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    long_side=st.none() | st.integers(16, 150),
+    low=st.floats(0.3, 1),
+    high=st.floats(1, 3),
+    rare=st.sampled_from([0.0, 0.5, 1.0]),
+    epoch=st.integers(0, 1000),
+)
+def test_a_crop_has_its_size_and_the_scene_its_shape(
+    original: tuple[int, int], long_side: int | None, low: float, high: float, rare: float, epoch: int
+) -> None:
+    target = np.random.default_rng(0).integers(0, 3, original, dtype=np.uint8)
+    spec = cropping(long_side=long_side)
+    rows, columns, fit = crop(target, spec, epoch, crop_scale=(low, high), rare_class_crops=rare)
+    part = target[rows, columns]
+    assert part.shape == fit.original and part.size > 0
+    assert fit_image(np.zeros((*fit.original, 3), np.uint8), fit).shape == (32, 48, 3)
+    fitted = fit_target(part, fit, 255)
+    assert fitted.shape == (32, 48)
+    assert np.count_nonzero(fitted == 255) == fitted.size - fit.scaled[0] * fit.scaled[1]
+    own = 1.0 if long_side is None else long_side / max(original)
+    for scaled, cut, size in zip(fit.scaled, fit.original, fit.size, strict=True):
+        # Within the rounding to whole pixels, before and after.
+        assert low * own * cut - 0.51 - low * own / 2 <= scaled <= max(1, high * own * cut + 0.51 + high * own / 2)
+        assert scaled <= size
+
+
+def test_crops_lie_anywhere_at_any_scale_of_the_range() -> None:
+    target = np.zeros((100, 200), np.uint8)
+    tops, lefts, scales = [], [], []
+    for epoch in range(400):
+        rows, columns, _ = crop(target, cropping(), epoch)
+        tops.append(rows.start)
+        lefts.append(columns.start)
+        rows, columns, fit = crop(target, cropping(), epoch, crop_scale=(0.5, 2.0))
+        scales.append(fit.scaled[1] / (columns.stop - columns.start))
+    assert min(tops) == 0 and max(tops) == 100 - 32 and abs(np.mean(tops) - 34) < 4
+    assert min(lefts) <= 2 and max(lefts) >= 150 and abs(np.mean(lefts) - 76) < 8
+    assert 0.5 <= min(scales) < 0.53 and 1.9 < max(scales) <= 2.0
+    assert 0.43 < np.mean(np.array(scales) < 1) < 0.57, "as often smaller as larger"
+
+
+def test_a_small_image_stands_anywhere_in_its_crop() -> None:
+    target = np.zeros((20, 20), np.uint8)
+    places = set()
+    for epoch in range(600):
+        rows, columns, fit = crop(target, cropping((24, 22)), epoch)
+        assert (rows, columns, fit.scaled) == (slice(0, 20), slice(0, 20), (20, 20))
+        places.add((fit.top, fit.left))
+    assert places == {(top, left) for top in range(5) for left in range(3)}
+
+
+def test_rare_classes_are_met_as_often_as_common_ones() -> None:
+    target = np.zeros((200, 200), np.uint8)
+    target[5, 7] = 1  # one pixel, close to the corner
+    target[120:125, 150:153] = 2
+    target[:, 190:] = 255
+    with_class = {probability: np.zeros(3) for probability in (0.0, 1.0)}
+    for probability, counts in with_class.items():
+        for epoch in range(400):
+            rows, columns, _ = crop(target, cropping((32, 32)), epoch, rare_class_crops=probability)
+            part = target[rows, columns]
+            counts += [(part == value).any() for value in range(3)]
+            assert (part != 255).any() or probability == 0
+    assert with_class[0.0][1] < 12 and with_class[0.0][2] < 40
+    assert 100 < with_class[1.0][1] < 170 and 100 < with_class[1.0][2] < 170
+
+
+def test_without_any_class_a_crop_lies_anywhere() -> None:
+    target = np.full((100, 100), 255, np.uint8)
+    assert crop(target, cropping(), rare_class_crops=1.0) == crop(target, cropping())
+
+
+def test_image_and_target_of_a_crop_show_the_same_place() -> None:
+    y, x = np.mgrid[:100, :120]
+    image = np.stack([2 * x, 2 * y, 0 * x], axis=2).astype(np.uint8)
+    target = (x // 30 + 4 * (y // 25)).astype(np.uint8)
+    for epoch in range(50):
+        rows, columns, fit = crop(target, cropping(), epoch, crop_scale=(0.5, 2.0))
+        new_image, new_target = fit_image(image[rows, columns], fit), fit_target(target[rows, columns], fit, 255)
+        old_x, old_y = new_image[..., 0] / 2, new_image[..., 1] / 2
+        sure = (new_target != 255) & (np.abs((old_x + 0.5) % 30 - 15) < 12) & (np.abs((old_y + 0.5) % 25 - 12.5) < 10)
+        assert sure.any()
+        assert np.array_equal(new_target[sure], (old_x // 30 + 4 * (old_y // 25)).astype(np.uint8)[sure])
+
+
+def test_changing_one_limit_leaves_the_place_alone() -> None:
+    target = np.zeros((300, 300), np.uint8)
+    target[:150] = 1
+    for epoch in range(20):
+        plain = crop(target, cropping(), epoch)
+        assert crop(target, cropping(), epoch, brightness=0.3, rare_class_crops=0.0) == plain

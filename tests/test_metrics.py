@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from perpixel.metrics import SegmentationMetrics
 
-Image = tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]
+Image = tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], NDArray[np.float32]]
 NAMES = ("none", "salt", "sand", "lime")
 
 
@@ -25,7 +25,13 @@ def image(rng: np.random.Generator, classes: int, valid_share: float = 0.8) -> I
     target = np.kron(blocks, np.ones((8, 8), dtype=np.uint8)).astype(np.uint8)[:height, :width]
     predicted = np.where(rng.random((height, width)) < 0.2, rng.integers(0, classes, (height, width)), target)
     valid = rng.random((height, width)) < valid_share
-    return predicted.astype(np.uint8), np.where(valid, target, 255).astype(np.uint8), valid
+    # Few levels, so that scores of components are tied now and then.
+    sure = rng.integers(0, 3, (height, width)).astype(np.float32) / 2
+    return predicted.astype(np.uint8), np.where(valid, target, 255).astype(np.uint8), valid, sure
+
+
+def sure_of(labels: NDArray[Any]) -> NDArray[np.float32]:
+    return np.ones(labels.shape, dtype=np.float32)
 
 
 def images(seed: int, classes: int, count: int = 6) -> list[Image]:
@@ -54,10 +60,13 @@ def test_every_figure_says_what_it_is(classes: int, boundary: bool) -> None:
     empty = metrics.compute()
     row = metrics.update(*images(0, classes)[0])
     assert list(infos) == list(empty) == list(row) == list(metrics.compute())
+    assert ("boundary_f1" in infos) == (boundary and classes > 2)
+    assert ("map_50_components" in infos) == ("share_of_classes_iou_50" in infos) == (classes > 2)
     assert ("boundary_iou" in infos) == boundary and ("competition_score" in infos) == (classes == 2)
     assert all(math.isnan(value) for value in empty.values())
-    for info in infos.values():
-        assert info.direction == "higher" and info.name and info.averaging and info.description
+    for key, info in infos.items():
+        assert info.direction == ("neither" if key.startswith(("mean_confidence", "true_share")) else "higher")
+        assert info.name and info.averaging and info.description
 
 
 @given(st.integers(0, 10**6), st.sampled_from([2, 3, 4]), st.randoms(use_true_random=False))
@@ -76,20 +85,21 @@ def test_neither_order_nor_splitting_changes_a_digit(seed: int, classes: int, ra
 @given(st.integers(0, 10**6), st.sampled_from([2, 4]), st.sampled_from([255, 0, 1, 3]))
 @settings(max_examples=25)
 def test_ignored_pixels_change_nothing(seed: int, classes: int, other: int) -> None:
-    ((predicted, target, valid),) = images(seed, classes, count=1)
-    row = SegmentationMetrics(NAMES[:classes]).update(predicted, target, valid)
+    ((predicted, target, valid, sure),) = images(seed, classes, count=1)
+    row = SegmentationMetrics(NAMES[:classes]).update(predicted, target, valid, sure)
     changed = [
         np.where(valid, labels.astype(np.int64), filler) for labels, filler in ((predicted, other), (target, -1))
     ]
-    same(SegmentationMetrics(NAMES[:classes]).update(changed[0], changed[1], valid), row)
+    sure = np.where(valid, sure, np.float32(np.nan))
+    same(SegmentationMetrics(NAMES[:classes]).update(changed[0], changed[1], valid, sure), row)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_an_image_without_valid_pixel_changes_nothing(classes: int) -> None:
     metrics = scored(images(1, classes), classes)
     before = metrics.compute()
-    predicted, target, valid = images(2, classes)[0]
-    row = metrics.update(predicted, target, np.zeros_like(valid))
+    predicted, target, valid, sure = images(2, classes)[0]
+    row = metrics.update(predicted, target, np.zeros_like(valid), sure)
     assert list(row) == list(before) and all(math.isnan(value) for value in row.values())
     same(metrics.compute(), before)
 
@@ -114,12 +124,14 @@ def test_per_image_figures_are_means_of_rows_and_the_others_are_not(classes: int
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int64, bool])
 def test_whole_numbers_of_any_type_do(classes: int, kind: type) -> None:
-    predicted, target, valid = images(5, classes)[0]
+    predicted, target, valid, sure = images(5, classes)[0]
     target = np.where(valid, target, 0)
     if kind is bool:
         predicted, target = predicted > 0, target > 0
-    expected = SegmentationMetrics(NAMES[:classes]).update(predicted.astype(np.uint8), target.astype(np.uint8), valid)
-    same(SegmentationMetrics(NAMES[:classes]).update(predicted.astype(kind), target.astype(kind), valid), expected)
+    plain = predicted.astype(np.uint8), target.astype(np.uint8), valid, sure
+    expected = SegmentationMetrics(NAMES[:classes]).update(*plain)
+    metrics = SegmentationMetrics(NAMES[:classes])
+    same(metrics.update(predicted.astype(kind), target.astype(kind), valid, sure), expected)
 
 
 def test_inputs_are_left_as_they_were() -> None:
@@ -135,7 +147,7 @@ def test_inputs_are_left_as_they_were() -> None:
 def test_zero_over_zero_by_hand() -> None:
     target = np.array([[0, 0, 0, 1]])
     predicted = np.array([[0, 0, 2, 0]])
-    figures = SegmentationMetrics(NAMES).update(predicted, target, np.ones((1, 4), dtype=bool))
+    figures = SegmentationMetrics(NAMES).update(predicted, target, np.ones((1, 4), dtype=bool), sure_of(target))
     assert figures["iou/none"] == 0.5 and figures["dice/none"] == pytest.approx(2 / 3)
     # salt is there and never predicted, sand is predicted and never there: 0, not nan
     for figure in ("iou", "dice", "precision", "recall"):
@@ -149,7 +161,7 @@ def test_zero_over_zero_by_hand() -> None:
 
 
 def test_images_without_foreground_by_hand() -> None:
-    valid = np.ones((6, 6), dtype=bool)
+    valid, sure = np.ones((6, 6), dtype=bool), np.ones((6, 6), dtype=np.float32)
     none = np.zeros((6, 6), dtype=np.uint8)
     some = none.copy()
     some[2, 2] = 1
@@ -157,7 +169,7 @@ def test_images_without_foreground_by_hand() -> None:
     keys = ("iou_per_image", "competition_score", "boundary_iou")
     expected = [(none, none, 1.0), (some, none, 0.0), (none, some, 0.0), (some, some, 1.0)]
     for predicted, target, value in expected:
-        row = metrics.update(predicted, target, valid)
+        row = metrics.update(predicted, target, valid, sure)
         assert [row[key] for key in keys] == [value] * 3
     assert [metrics.compute()[key] for key in keys] == [0.5] * 3
     assert metrics.compute()["iou/salt"] == pytest.approx(1 / 3)
@@ -166,18 +178,24 @@ def test_images_without_foreground_by_hand() -> None:
 def test_bad_input_is_refused() -> None:
     metrics = SegmentationMetrics(NAMES[:2])
     good, valid = np.zeros((2, 3), dtype=np.uint8), np.ones((2, 3), dtype=bool)
+    sure = sure_of(good)
     with pytest.raises(ValueError, match="of one size"):
-        metrics.update(good, good.T, valid)
+        metrics.update(good, good.T, valid, sure)
     with pytest.raises(ValueError, match="of one size"):
-        metrics.update(good[0], good[0], valid[0])
+        metrics.update(good[0], good[0], valid[0], sure[0])
     with pytest.raises(ValueError, match="valid must be bool"):
-        metrics.update(good, good, valid.astype(np.uint8))
+        metrics.update(good, good, valid.astype(np.uint8), sure)
     with pytest.raises(ValueError, match="prediction must hold class indices; it is float"):
-        metrics.update(good.astype(float), good, valid)
+        metrics.update(good.astype(float), good, valid, sure)
     with pytest.raises(ValueError, match="target holds 2 at a valid pixel; classes are 0 to 1"):
-        metrics.update(good, good + np.uint8(2), valid)
+        metrics.update(good, good + np.uint8(2), valid, sure)
     with pytest.raises(ValueError, match="prediction holds -1 at a valid pixel"):
-        metrics.update(good.astype(int) - 1, good, valid)
+        metrics.update(good.astype(int) - 1, good, valid, sure)
+    with pytest.raises(ValueError, match="of one size"):
+        metrics.update(good, good, valid, sure.T)
+    for wrong in (2.0, -0.1, math.nan):
+        with pytest.raises(ValueError, match="confidence must be 0 to 1; it is "):
+            metrics.update(good, good, valid, sure * np.float32(wrong))
     assert metrics.confusion_kk.sum() == 0
     for names in (["one"], ["a", "a"], [str(i) for i in range(256)]):
         with pytest.raises(ValueError, match="2 to 255 different class names"):
@@ -192,10 +210,11 @@ def test_most_classes_there_can_be() -> None:
     target = np.arange(255, dtype=np.uint8).repeat(20).reshape(255, 20)
     valid = np.ones_like(target, dtype=bool)
     valid[:, :2] = False
-    row = metrics.update(target, np.where(valid, target, 255).astype(np.uint8), valid)
-    assert row["mean_iou"] == row["boundary_iou"] == 1
+    row = metrics.update(target, np.where(valid, target, 255).astype(np.uint8), valid, sure_of(target))
+    assert row["mean_iou"] == row["boundary_iou"] == row["boundary_f1"] == 1
+    assert math.isnan(row["map_50_components"])  # 18 pixels each: specks
     np.testing.assert_array_equal(metrics.confusion_kk, 18 * np.eye(255, dtype=int))
-    wrong = metrics.update(np.roll(target, 1, axis=0), target, valid)
+    wrong = metrics.update(np.roll(target, 1, axis=0), target, valid, sure_of(target))
     assert wrong["mean_iou"] == wrong["boundary_iou"] == 0
 
 
@@ -206,5 +225,5 @@ def test_scoring_is_fast_enough_to_scan_thresholds() -> None:
     metrics = SegmentationMetrics(NAMES[:2])
     start = time.process_time()
     for _ in range(20):
-        metrics.update(predicted, target, np.ones((101, 101), dtype=bool))
+        metrics.update(predicted, target, np.ones((101, 101), dtype=bool), sure_of(target))
     assert (time.process_time() - start) / 20 < 10e-3

@@ -19,7 +19,7 @@ from perpixel.metrics.boundary import band_width, boundary_band
 ensure_torchvision()
 from torchmetrics.functional import classification  # noqa: E402
 
-Image = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]
+Image = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float32]]
 
 
 def subset(seed: int, classes: int, present: int) -> list[Image]:
@@ -32,7 +32,8 @@ def subset(seed: int, classes: int, present: int) -> list[Image]:
         noise = rng.integers(0, present, (height, width), dtype=np.uint8)
         predicted = np.where(rng.random((height, width)) < 0.6, target, noise)
         valid = rng.random((height, width)) < 0.8
-        cases.append((predicted, np.where(valid, target, np.uint8(255)), valid))
+        sure = rng.random((height, width), dtype=np.float32)
+        cases.append((predicted, np.where(valid, target, np.uint8(255)), valid, sure))
     return cases
 
 
@@ -81,7 +82,7 @@ def test_sums_and_images_agree_with_scikit_learn(seed: int, classes: int, presen
     cases = subset(seed, classes, present)
     metrics, rows = score(cases, classes)
     expected = np.zeros((classes, classes), dtype=int)
-    for (predicted, target, valid), row in zip(cases, rows, strict=True):
+    for (predicted, target, valid, _), row in zip(cases, rows, strict=True):
         flat = target[valid], predicted[valid]
         expected += sklearn.metrics.confusion_matrix(*flat, labels=range(classes))
         if classes == 2 and present == 2:
@@ -96,6 +97,9 @@ def test_sums_and_images_agree_with_scikit_learn(seed: int, classes: int, presen
     np.testing.assert_array_equal(metrics.confusion_kk, expected)
     assert metrics.confusion_kk.dtype == np.int64
     assert metrics.compute()["iou_per_image"] == pytest.approx(np.mean([row["iou_per_image"] for row in rows]))
+
+
+SURE = np.ones((1, 60), dtype=np.float32)
 
 
 def competition_loop(predicted: NDArray[np.uint8], target: NDArray[np.uint8]) -> Fraction:
@@ -122,7 +126,7 @@ def test_competition_score_is_the_loop_at_every_iou_there_is() -> None:
             valid = np.ones((1, 60), dtype=bool)
             valid[0, 50:] = False
             predicted[0, 50:] = 1
-            row = metrics.update(predicted, target, valid)
+            row = metrics.update(predicted, target, valid, SURE)
             assert row["competition_score"] == float(expected), (correct, union)
             total.append(expected)
     assert metrics.compute()["competition_score"] == pytest.approx(float(sum(total) / len(total)), rel=1e-12)
@@ -134,7 +138,9 @@ def test_competition_score_is_strict_at_a_threshold() -> None:
     scores = []
     for pixels in (9, 10, 11, 19, 20):
         predicted = (np.arange(20) < pixels).astype(np.uint8)[None]
-        scores.append(metrics.update(predicted, target, np.ones_like(target, dtype=bool))["competition_score"])
+        scores.append(
+            metrics.update(predicted, target, np.ones_like(target, dtype=bool), SURE[:, :20])["competition_score"]
+        )
     assert scores == [0, 0, 0.1, 0.9, 1]
 
 
@@ -178,7 +184,9 @@ def test_boundary_iou_is_the_loop(classes: int, shape: tuple[int, int], ignored:
         valid[0, 0] = True
     elif ignored == "block":
         valid[shape[0] // 2 + 1 :, : shape[1] // 3] = False
-    row = SegmentationMetrics([str(index) for index in range(classes)]).update(predicted, target, valid)
+    row = SegmentationMetrics([str(index) for index in range(classes)]).update(
+        predicted, target, valid, np.ones(shape, dtype=np.float32)
+    )
     expected = boundary_iou_loop(predicted, target, valid, classes)
     assert row["boundary_iou"] == pytest.approx(expected, rel=1e-12)
     if shape[0] > 20:
@@ -193,7 +201,9 @@ def test_boundary_iou_of_a_shifted_square_by_hand() -> None:
     predicted[10:30, 11:31] = 1
     ring = 20 * 20 - 16 * 16
     shared = 2 * 2 * 19 + 2 * 16 * 1  # top and bottom bars overlap in 19 columns, each upright bar in 1
-    row = SegmentationMetrics(["rock", "salt"]).update(predicted, target, np.ones((60, 60), dtype=bool))
+    row = SegmentationMetrics(["rock", "salt"]).update(
+        predicted, target, np.ones((60, 60), dtype=bool), np.ones((60, 60), dtype=np.float32)
+    )
     assert row["boundary_iou"] == pytest.approx(shared / (2 * ring - shared))
     assert row["iou_per_image"] == pytest.approx(19 / 21)
 

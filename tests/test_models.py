@@ -18,11 +18,13 @@ from perpixel.models import ARCHITECTURES, PixelModel, build_model
 from perpixel.models.efficientnet_lite import EFFICIENTNET_LITE, packaged_weights, to_timm_names
 
 TINY = "test_efficientnet"
+TINY_TRANSFORMER = "test_vit"
 
 
 def tiny(architecture: str = "unet", **changes: Any) -> PixelModel:
     torch.manual_seed(0)
-    arguments: dict[str, Any] = {"encoder": TINY, "weights": "none", "out_channels": 2} | changes
+    encoder = TINY_TRANSFORMER if architecture == "dpt" else TINY
+    arguments: dict[str, Any] = {"encoder": encoder, "weights": "none", "out_channels": 2} | changes
     return build_model(architecture=architecture, **arguments)
 
 
@@ -174,13 +176,16 @@ def test_other_head_is_reported(tmp_path: Path) -> None:
     assert model.weights_report.loaded == len(model.state_dict()) - 2
 
 
-@pytest.mark.parametrize("encoder", ["test_efficientnet", "test_resnet", "test_convnext", "test_nfnet", "test_byobnet"])
+@pytest.mark.parametrize(
+    "encoder", ["test_efficientnet", "test_resnet", "test_convnext", "test_nfnet", "test_byobnet", "test_vit"]
+)
 def test_encoder_takes_timms_own_file(tmp_path: Path, encoder: str) -> None:
     import timm
 
     torch.manual_seed(5)
     classifier = timm.create_model(encoder, pretrained=False).eval()
-    model = tiny(encoder=encoder, weights=saved(classifier, tmp_path / "model.safetensors")).eval()
+    architecture = "dpt" if encoder == TINY_TRANSFORMER else "unet"
+    model = tiny(architecture, encoder=encoder, weights=saved(classifier, tmp_path / "model.safetensors")).eval()
     report = model.weights_report
     assert report.source == "file, encoder" and not report.missing
     assert report.loaded == len(model.encoder.state_dict())
@@ -358,6 +363,9 @@ def test_imagenet_encoder_computes_the_features_of_the_classifier() -> None:
         ({"encoder": "resnet50.nonsense"}, "no such weights of resnet50"),
         ({"encoder": "vit_base_patch16_224"}, "one size only"),
         ({"architecture": "deeplabv3", "encoder": "densenet121"}, "cannot be built"),
+        ({"architecture": "dpt", "encoder": "resnet18"}, "cannot be built"),
+        ({"architecture": "dpt", "encoder": TINY}, "cannot be built"),
+        ({"architecture": "dpt", "encoder": "eva02_tiny_patch14_224"}, "patches are of 14 pixels"),
         ({"architecture": "fpn", "decoder_norm": False}, "without normalisation"),
         ({"architecture": "fpn", "decoder_attention": True}, "no attention"),
     ],

@@ -19,12 +19,19 @@ from perpixel.tasks import build_task
 from tiny import weights
 
 
-def predictor(*, fit: str = "resize", size: tuple[int, int] = (32, 32), flip: bool = False, seed: int = 3) -> Predictor:
+def predictor(
+    *,
+    fit: str = "resize",
+    size: tuple[int, int] = (32, 32),
+    flip: bool = False,
+    scales: tuple[float, ...] = (1.0,),
+    seed: int = 3,
+) -> Predictor:
     torch.manual_seed(seed)
     model = build_model(
         architecture="unet", encoder="mobilenetv3_small_050", weights="none", out_channels=1, decoder_norm=True
     )
-    inference = InferenceSection(flip=flip)
+    inference = InferenceSection(flip=flip, scales=scales)
     task = build_task(load_recipe("salt", ["inference.threshold=0.5"]))
     input_section = InputSection.model_validate({"size": size, "fit": fit})
     return Predictor(
@@ -42,7 +49,7 @@ def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("fit", ["resize", "pad"])
+@pytest.mark.parametrize("fit", ["resize", "pad", "crop"])
 def test_images_of_any_size_come_back_at_their_own(fit: str) -> None:
     images = [picture(40, 40), picture(17, 90), picture(32, 32), picture(1, 5), picture(100, 33)]
     chosen = predictor(fit=fit)
@@ -54,9 +61,9 @@ def test_images_of_any_size_come_back_at_their_own(fit: str) -> None:
         assert np.array_equal(prediction_hw, scores_khw[0] > 0.5)
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_an_image_is_predicted_alike_in_any_company(flip: bool) -> None:
-    chosen = predictor(fit="pad", flip=flip)
+@pytest.mark.parametrize(("fit", "flip"), [("pad", False), ("pad", True), ("crop", True)])
+def test_an_image_is_predicted_alike_in_any_company(fit: str, flip: bool) -> None:
+    chosen = predictor(fit=fit, flip=flip)
     images = [picture(32, 32, seed) for seed in range(4)] + [picture(50, 20), np.zeros((9, 9, 3), dtype=np.uint8)]
     together = chosen.scores(images)
     alone = [chosen.scores([image_hwc])[0] for image_hwc in images]
@@ -77,13 +84,54 @@ def test_with_the_flip_a_mirrored_image_has_the_mirrored_prediction(fit: str, si
         assert bool(difference < 1e-5) is flip
 
 
+class Brightness(torch.nn.Module):
+    """A network that says how red a pixel is, and keeps the sizes that it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, image_bchw: torch.Tensor) -> torch.Tensor:
+        self.seen.append(tuple(image_bchw.shape[2:]))
+        return (image_bchw[:, :1] - 0.5) * 40
+
+
+def test_scales_are_averaged_as_scores() -> None:
+    """Twice the same scale is that scale; several are the mean of each alone; each view has its size."""
+    image_hwc = picture(40, 60)
+    alone = {scale: predictor(fit="crop", scales=(scale,)).scores([image_hwc])[0] for scale in (0.5, 1.0, 1.5)}
+    together = predictor(fit="crop", scales=(0.5, 1.0, 1.5)).scores([image_hwc])[0]
+    np.testing.assert_allclose(together, sum(alone.values()) / 3, atol=1e-5)
+    np.testing.assert_allclose(predictor(fit="crop", scales=(0.5, 0.5)).scores([image_hwc])[0], alone[0.5], atol=1e-6)
+    assert np.abs(alone[0.5] - alone[1.0]).max() > 1e-4
+    chosen = predictor(fit="crop", scales=(0.5, 1.0, 1.5), flip=True)
+    chosen.model = network = Brightness()  # type: ignore[assignment]
+    chosen.scores([image_hwc])
+    assert network.seen == [(20, 30)] * 2 + [(40, 60)] * 2 + [(60, 90)] * 2
+
+
+def test_a_scale_shifts_nothing() -> None:
+    y, x = np.mgrid[:60, :80]
+    ramp = np.stack([np.clip(128 + (x - 39.5) / 2 + (y - 29.5) / 2, 0, 255)] * 3, axis=2).astype(np.uint8)
+    plain, scaled = predictor(fit="crop"), predictor(fit="crop", scales=(0.5, 1.5, 0.73))
+    plain.model, scaled.model = Brightness(), Brightness()  # type: ignore[assignment]
+    inside = (slice(4, -4), slice(4, -4))
+    first, second = plain.scores([ramp])[0][0][inside], scaled.scores([ramp])[0][0][inside]
+    assert np.abs(first - second).max() < 0.05
+
+
+def test_images_of_one_size_share_a_batch() -> None:
+    chosen = predictor(fit="crop")
+    chosen.model = network = Brightness()  # type: ignore[assignment]
+    images = [picture(20, 30), picture(40, 30, 1), picture(20, 30, 2)]
+    scores = chosen.scores(images)
+    assert network.seen == [(20, 30), (40, 30)]
+    for image_hwc, scores_khw in zip(images, scores, strict=True):
+        np.testing.assert_allclose(scores_khw[0], chosen.scores([image_hwc])[0][0], atol=1e-6)
+
+
 def test_padding_is_cut_off_again() -> None:
     """A pad fit of an image of the network's own size is that image; a smaller one is its centre."""
-
-    class Brightness(torch.nn.Module):
-        def forward(self, image_bchw: torch.Tensor) -> torch.Tensor:
-            return (image_bchw[:, :1] - 0.5) * 40
-
     image_hwc = picture(20, 27)
     for fit in ("pad", "resize"):
         chosen = predictor(fit=fit)

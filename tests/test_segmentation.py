@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from perpixel.errors import RecipeError, RequestError
+from perpixel.images import read_image, read_label_map
 from perpixel.recipe import InferenceSection, LossSection, SegmentationTarget
 from perpixel.tasks import check_monitor
 from perpixel.tasks.classmap import IGNORED
@@ -31,6 +33,7 @@ def task(classes: int = 2, *, loss: dict[str, Any] | None = None, **inference: A
 def test_facts_count_pixels_and_images() -> None:
     targets = [np.array([[0, 0], [1, 255]], dtype=np.uint8), np.array([[0, 0, 0]], dtype=np.uint8)]
     assert task(3).describe(targets) == {
+        "images": 2,
         "class_pixels": {"c0": 5, "c1": 1, "c2": 0},
         "images_with_class": {"c0": 2, "c1": 1, "c2": 0},
         "ignored_pixels": 1,
@@ -50,6 +53,52 @@ def test_balanced_class_weights_by_hand() -> None:
     assert given.tolist() == [1, 3]
 
 
+def test_log_balanced_class_weights_by_hand() -> None:
+    facts = {"class_pixels": {"c0": 90, "c1": 10, "c2": 0}}
+    weights = task(3, loss={"name": "cross_entropy", "class_weights": "log_balanced"}).class_weights(facts)
+    assert weights is not None
+    expected = [1 / math.log(1.92), 1 / math.log(1.12), 1 / math.log(1.02)]
+    assert weights.tolist() == pytest.approx(expected)
+    assert weights.dtype == torch.float32 and weights[2] < 51
+
+
+@pytest.mark.parametrize("weights", ["balanced", "log_balanced", (1.0, 3.0)])
+def test_class_weights_that_would_change_nothing_are_refused(weights: Any) -> None:
+    for name in ("dice", "lovasz", "0.5*tversky + jaccard"):
+        with pytest.raises(RecipeError, match="class weights would change nothing"):
+            task(2, loss={"name": name, "class_weights": weights})
+        task(2, loss={"name": f"{name} + bce", "class_weights": weights})
+        task(2, loss={"name": name, "class_weights": weights, "warm_start": "bce", "warm_start_epochs": 1})
+        task(3, loss={"name": name, "class_weights": [*weights, 1.0] if isinstance(weights, tuple) else weights})
+
+
+@pytest.mark.parametrize(("classes", "names"), [(2, ("bce", "bce_dice", "focal")), (3, ("dice", "lovasz", "focal"))])
+def test_class_weights_change_the_losses_that_take_them(classes: int, names: tuple[str, ...]) -> None:
+    output_bkhw = torch.randn(2, task(classes).out_channels, 6, 6, generator=torch.Generator().manual_seed(1))
+    target_bhw = (torch.arange(72) % 5 == 0).to(torch.uint8).reshape(2, 6, 6)
+    facts = {"class_pixels": {f"c{index}": 100 // (index + 1) ** 3 for index in range(classes)}}
+    for name in names:
+        values = [
+            task(classes, loss={"name": name, "class_weights": weights}).loss(facts)(0, output_bkhw, target_bhw)
+            for weights in ("none", "balanced", "log_balanced")
+        ]
+        assert len({round(value.item(), 6) for value in values}) == 3, name
+
+
+def test_the_table_of_training_targets() -> None:
+    targets = [np.array([[0, 0], [1, 255]], dtype=np.uint8), np.zeros((1, 3), dtype=np.uint8)]
+    weighed = task(3, loss={"name": "cross_entropy", "class_weights": "balanced"})
+    assert weighed.facts_table(weighed.describe(targets)).splitlines() == [
+        "training targets: 2 images",
+        "  class  pixels     images  loss weight",
+        "  c0     83.3333%        2        0.600",
+        "  c1     16.6667%        1        3.000",
+        "  c2      0.0000%        0        1.000  WARNING: no training image has it, so it cannot be learned",
+        "  ignored: 14.2857% of all pixels",
+    ]
+    assert task(2).facts_table(task(2).describe([])).count("WARNING") == 2
+
+
 def test_stratum_value_leaves_ignored_pixels_out() -> None:
     assert task(3).stratum_value(np.array([0, 1, 2, IGNORED], dtype=np.uint8)) == pytest.approx(2 / 3)
     assert task(3).stratum_value(np.full(3, IGNORED, dtype=np.uint8)) == 0
@@ -60,8 +109,9 @@ def test_stratum_value_leaves_ignored_pixels_out() -> None:
 def test_the_loss_ignores_pixels_without_truth(classes: int, name: str) -> None:
     if (name, classes) in {("bce_dice", 3), ("cross_entropy", 2)}:
         pytest.skip("a loss of the other kind of task")
+    weights = "none" if (name, classes) == ("lovasz", 2) else "balanced"
     generator = torch.Generator().manual_seed(1)
-    compute = task(classes, loss={"name": name, "class_weights": "balanced"}).loss(
+    compute = task(classes, loss={"name": name, "class_weights": weights}).loss(
         {"class_pixels": dict.fromkeys(range(classes), 4)}
     )
     output_bkhw = torch.randn(2, task(classes).out_channels, 6, 6, generator=generator, requires_grad=True)
@@ -114,6 +164,20 @@ def test_finalize_of_many_classes_is_the_best_class() -> None:
     )
 
 
+def test_confidence_is_the_probability_of_what_is_predicted() -> None:
+    scores_khw = np.array([[[0.9, 0.4, 0.4, 0.2]]], dtype=np.float32)
+    predicted_hw = np.array([[1, 1, 0, 0]], dtype=np.uint8)  # the second by a low threshold, the third by a high one
+    confidence_hw = task(2).confidence(scores_khw, predicted_hw)
+    assert confidence_hw.dtype == np.float32
+    assert confidence_hw.tolist() == [pytest.approx([0.9, 0.4, 0.6, 0.8])]
+    scores_khw = np.random.default_rng(0).dirichlet([1, 1, 1], (4, 5)).transpose(2, 0, 1).astype(np.float32)
+    many = task(3)
+    assert np.array_equal(many.confidence(scores_khw, many.finalize(scores_khw, {})), scores_khw.max(axis=0))
+    # What interpolation overshoots, and what is no number, stays within 0..1.
+    odd_khw = np.array([[[1.0001, np.nan]], [[0, np.nan]], [[0, np.nan]]], dtype=np.float32)
+    assert many.confidence(odd_khw, np.array([[0, 2]], dtype=np.uint8)).tolist() == [[1, 0]]
+
+
 def planted() -> list[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
     """A body scored 0.45 on ground scored 0.37, and specks of 30 px scored as high as the body."""
     scored = []
@@ -139,7 +203,9 @@ def test_the_planted_decision_is_found() -> None:
 
 def test_every_monitor_can_be_chosen_by() -> None:
     chosen = task(threshold="validation")
-    for monitor in chosen.metrics().infos():
+    for monitor, info in chosen.metrics().infos().items():
+        if info.direction == "neither":
+            continue
         assert 0.37 <= chosen.choose(planted(), monitor)["threshold"] < 0.6
 
 
@@ -203,8 +269,33 @@ def test_predictions_are_written_in_the_data_sets_values(tmp_path: Path) -> None
     }
     salt = SegmentationTask(SegmentationTarget.model_validate(target), LossSection(), InferenceSection())
     prediction_hw = np.array([[0, 1], [1, 0]], dtype=np.uint8)
-    salt.write_prediction(tmp_path / "p.png", prediction_hw)
-    assert np.array_equal(salt.decode_target(tmp_path / "p.png"), prediction_hw)
+    scores_khw = np.array([[[0.25, 0.75], [1.0, 0.0]]], dtype=np.float32)
+    image_hwc = np.full((2, 2, 3), 100, dtype=np.uint8)
+    files = salt.write_prediction(tmp_path / "p.q", image_hwc, scores_khw, prediction_hw)
+    assert [path.name for path in files] == ["p.q.png", "p.q_color.png", "p.q_overlay.png", "p.q_confidence.png"]
+    assert read_label_map(files[0]).values_hw.tolist() == [[7, 65535], [65535, 7]]  # type: ignore[union-attr]
+    assert np.array_equal(salt.decode_target(files[0]), prediction_hw)
+    assert read_image(files[1]).pixels_hwc.tolist() == [[[0] * 3, [255, 0, 0]], [[255, 0, 0], [0] * 3]]
+    assert np.array_equal(read_image(files[2]).pixels_hwc, salt.overlay(image_hwc, prediction_hw))
+    confidence = read_label_map(files[3])
+    assert confidence.values_hw.tolist() == [[191, 191], [255, 255]]  # type: ignore[union-attr]
+
+
+def test_targets_of_other_raw_values_are_comparable_if_the_classes_agree() -> None:
+    two = task(2)
+    other = two.target.model_copy(
+        update={
+            "classes": tuple(spec.model_copy(update={"values": (90 + i,)}) for i, spec in enumerate(two.target.classes))
+        }
+    )
+    two.require_same_maps(SegmentationTask(other, LossSection(), InferenceSection()), Path("x.yaml"))
+    reversed_ = two.target.model_copy(update={"classes": two.target.classes[::-1]})
+    with pytest.raises(RequestError, match=r"x\.yaml.*not those of the run") as caught:
+        two.require_same_maps(SegmentationTask(reversed_, LossSection(), InferenceSection()), Path("x.yaml"))
+    assert caught.value.details == ["the run's: c0, c1", "this recipe's: c1, c0"]
+    with pytest.raises(RequestError) as caught:
+        two.require_same_maps(task(3), Path("x.yaml"))
+    assert caught.value.details[-1] == "not in the run: c2"
 
 
 def test_submission_masks_and_monitors() -> None:
@@ -215,6 +306,9 @@ def test_submission_masks_and_monitors() -> None:
     with pytest.raises(RecipeError, match="competition_score") as caught:
         check_monitor(task(3), "competition_score")
     assert "iou_per_image" in caught.value.text()
+    check_monitor(task(3), "map_50_components")
+    with pytest.raises(RecipeError, match="mean_confidence/c0"):  # there is no better end
+        check_monitor(task(3), "mean_confidence/c0")
 
 
 def test_the_meaning_follows_the_values_and_not_the_colours() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,22 +29,34 @@ def recipes() -> list[RecipeLine]:
     return [RecipeLine(name, load_recipe(name).description) for name in builtin_names()]
 
 
-def synthesize(kind: str, out: str | Path, *, count: int, seed: int = 0, console: Console | None = None) -> Path:
-    """Write a synthetic data set; ``kind`` is ``salt``."""
+def synthesize(
+    kind: str, out: str | Path, *, count: int, seed: int = 0, console: Console | None = None, **options: Any
+) -> Path:
+    """Write a synthetic data set; ``kind`` is ``salt`` or ``desert``.
+
+    ``options`` are the further arguments of `perpixel.synthesis.synthesize_salt` and its siblings; None is not given.
+    """
     console = console or Console()
     if kind not in SYNTHESES:
         raise RequestError(f"nothing is synthesized under the name {kind!r}", rule=f"known: {', '.join(SYNTHESES)}.")
     if count < 1:
         raise RequestError(f"--count is {count}", rule="at least 1 image is made.")
-    from perpixel.synthesis import synthesize_salt
+    from perpixel.synthesis import WRITERS
 
-    synthesize_salt(
-        Path(out), count=count, seed=seed, progress=lambda done, total: console.progress("tiles", done, total)
-    )
+    write = WRITERS[kind]
+    takes = inspect.signature(write).parameters
+    given = {name: value for name, value in options.items() if value is not None}
+    if foreign := [name for name in given if name not in takes]:
+        raise RequestError(
+            f"{kind} has no {' and no '.join(f'--{name}' for name in foreign)}", cure="Leave out what it does not have."
+        )
+    reports = {"progress": lambda done, total: console.progress("images", done, total), "say": console.say}
+    given |= {name: report for name, report in reports.items() if name in takes}
+    write(Path(out), count=count, seed=seed, **given)
     return Path(out)
 
 
-SYNTHESES = ("salt",)
+SYNTHESES = ("salt", "desert")  # the keys of WRITERS, which would take long to import
 
 
 def train(
@@ -83,28 +96,45 @@ def grid(
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | Iterable[str | Path],
     *,
     subset: str = "val",
-    data: str | Path | None = None,
+    data: str | Path | Iterable[str | Path] | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Figures of a run on one of its subsets, or on all pairs of another data folder."""
-    opened = Run.open(run)
-    from perpixel.evaluation.session import evaluate_run
+    """Figures of a run on one of its subsets, or on other data: a folder, or a recipe file that describes one.
 
-    return evaluate_run(opened, subset=subset, data=_path(data), console=console or Console())
+    Of other data the pairs of ``subset`` are scored where the data name one of this name, else all pairs. Several
+    runs or several data make one table, in which each run's own subset leads.
+
+    Returns:
+        ``table`` (text); of one run on one data set also ``figures`` and ``protocol``, of several ``rows``.
+    """
+    runs = list({opened.path.resolve(): opened for opened in map(Run.open, _paths(run))}.values())
+    places = list({path.resolve(): path for path in _paths(data)}.values())
+    console = console or Console()
+    if len(runs) == 1 and len(places) <= 1:
+        from perpixel.evaluation.session import evaluate_run
+
+        return evaluate_run(runs[0], subset=subset, data=places[0] if places else None, console=console)
+    from perpixel.evaluation.several import evaluate_several
+
+    return evaluate_several(runs, subset=subset, data=places, console=console)
 
 
 def predict(
     run: str | Path, images: str | Path | Iterable[str | Path], out: str | Path, *, console: Console | None = None
 ) -> list[Path]:
-    """Predict images (files or folders) at their original sizes; writes maps and overlays into ``out``."""
-    opened = Run.open(run)
-    from perpixel.evaluation.session import predict_files
+    """Predict images (files or folders) at their original sizes.
 
-    paths = [Path(image) for image in ([images] if isinstance(images, str | Path) else images)]
-    return predict_files(opened, paths, Path(out), console=console or Console())
+    Of ``photo.jpg`` a segmentation writes ``photo.png`` (the data set's own values), ``photo_color.png``,
+    ``photo_overlay.png`` and ``photo_confidence.png`` (8 bits: 255 is confidence 1) into ``out``, whose
+    ``timing.json`` says how long an image took. Returns the first of each.
+    """
+    opened = Run.open(run)
+    from perpixel.inference.files import predict_files
+
+    return predict_files(opened, _paths(images), Path(out), console=console or Console())
 
 
 def submit(run: str | Path, out: str | Path, *, data: str | Path | None = None, console: Console | None = None) -> Path:
@@ -134,6 +164,12 @@ def _default_run(name: str, resume: bool) -> Path:
     while (following := RUNS / f"{name}-{number}").exists():
         last, number = following, number + 1
     return last if resume else following
+
+
+def _paths(values: str | Path | Iterable[str | Path] | None) -> list[Path]:
+    if values is None:
+        return []
+    return [Path(value) for value in ([values] if isinstance(values, str | Path) else values)]
 
 
 def _path(value: str | Path | None) -> Path | None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from perpixel import api, console
-from perpixel.errors import PerpixelError
+from perpixel.errors import PerpixelError, RequestError
 
 app = typer.Typer(
     name="perpixel",
@@ -62,9 +62,26 @@ def synthesize(
     out: Annotated[Path, typer.Option("--out", help="the folder to write")],
     count: Annotated[int, typer.Option("--count", help="number of training images")],
     seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same files")] = 0,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="WIDTHxHEIGHT", help="desert: size of the images; default 960x540")
+    ] = None,
+    place: Annotated[str | None, typer.Option("--place", help="desert: A, B or C; default: all three, mixed")] = None,
+    spp: Annotated[int | None, typer.Option("--spp", help="desert: rays a pixel; default 16")] = None,
+    processes: Annotated[int | None, typer.Option("--processes", help="desert: scenes drawn at once")] = None,
 ) -> None:
-    """Write a synthetic data set in the layout of the real one."""
-    typer.echo(api.synthesize(kind, out, count=count, seed=seed, console=console.terminal()))
+    """Write a synthetic data set in the layout of the real one; the same call continues a killed one."""
+    options = {"size": _size(size), "place": place, "spp": spp, "processes": processes}
+    typer.echo(api.synthesize(kind, out, count=count, seed=seed, console=console.terminal(), **options))
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """``960x540`` as (width, height)."""
+    if text is None:
+        return None
+    width, times, height = text.partition("x")
+    if not (times and width.isdecimal() and height.isdecimal()):
+        raise RequestError(f"--size is {text!r}", rule="a size is WIDTHxHEIGHT in pixels, such as 960x540.")
+    return int(width), int(height)
 
 
 @app.command()
@@ -82,12 +99,15 @@ def train(
 
 @app.command()
 def evaluate(
-    run: RunFolder,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run folders, or grid folders for their best")],
     subset: Annotated[str, typer.Option("--subset", help="val or test")] = "val",
-    data: Data = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", help="other data: a folder, or a recipe file that describes one; repeatable"),
+    ] = None,
 ) -> None:
-    """The figures of a run on a subset, or on all pairs of another data folder."""
-    result = api.evaluate(run, subset=subset, data=data, console=console.terminal())
+    """The figures of a run on a subset or on other data; several runs or data sets in one table, with drops."""
+    result = api.evaluate(runs, subset=subset, data=data, console=console.terminal())
     typer.echo(result["table"])
 
 
@@ -97,7 +117,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="image files or folders")],
     out: Annotated[Path, typer.Option("--out", help="the folder to write")],
 ) -> None:
-    """Predict images at their original sizes."""
+    """Predict images at their original sizes: values, colours, overlay and confidence of each, and timing.json."""
     written = api.predict(run, images, out, console=console.terminal())
     typer.echo(f"{len(written)} predictions in {out}")
 

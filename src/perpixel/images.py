@@ -20,7 +20,19 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from perpixel.errors import DataError
 
-__all__ = ["LabelFile", "LoadedImage", "image_size", "read_image", "read_label_map", "write_image", "write_label_map"]
+__all__ = [
+    "LabelFile",
+    "LoadedImage",
+    "image_size",
+    "opened",
+    "read_image",
+    "read_label_map",
+    "stored_bits",
+    "upright_turn",
+    "write_atomically",
+    "write_image",
+    "write_label_map",
+]
 
 _DEEP = ("RGB", "RGBA", "LA")  # modes in which Pillow keeps only 8 of 16 bits
 _READABLE = "Images are whole, readable files of one picture: PNG, JPEG, TIFF, WebP, BMP and the like."
@@ -44,12 +56,14 @@ class LabelFile:
             file the grey value if it is grey all over, else None.
         colors_hwc: uint8 RGB of palette and 8-bit colour files, else None.
         notes: in plain words, what had to be done, and what is doubtful.
+        lossy: saved as JPEG, so that the values are not those that were drawn.
     """
 
     kind: str
     values_hw: NDArray[Any] | None = None
     colors_hwc: NDArray[np.uint8] | None = None
     notes: list[str] = field(default_factory=list)
+    lossy: bool = False
 
 
 def read_image(path: Path | str) -> LoadedImage:
@@ -63,8 +77,8 @@ def read_image(path: Path | str) -> LoadedImage:
     """
     path = Path(path)
     notes: list[str] = []
-    with _opened(path) as image:
-        turn, bits = _turn(image, notes), _bits(path, image)
+    with opened(path) as image:
+        turn, bits = upright_turn(image, notes), stored_bits(path, image)
         if bits == 16 and image.mode in _DEEP:
             pixels = _to_8_bits(_decode_deep(path), notes)
         elif image.mode.startswith("I;16"):
@@ -98,20 +112,21 @@ def read_label_map(path: Path | str) -> LabelFile:
     """
     path = Path(path)
     notes: list[str] = []
-    with _opened(path) as image:
-        if image.format in ("JPEG", "MPO"):
+    with opened(path) as image:
+        lossy = image.format in ("JPEG", "MPO")
+        if lossy:
             notes.append("saved as JPEG: values are smeared, and wrong along every edge")
-        turn, bits = _turn(image, notes), _bits(path, image)
+        turn, bits = upright_turn(image, notes), stored_bits(path, image)
         if image.mode == "P":
             return LabelFile("palette", turn(_array(image)), turn(_array(image.convert("RGB"))), notes)
         kind, pixels = _stored_values(image, bits, path, notes)
         pixels = turn(pixels)
     if pixels.ndim == 2:
-        return LabelFile(kind, pixels, None, notes)
+        return LabelFile(kind, pixels, None, notes, lossy)
     grey = bool((pixels == pixels[..., :1]).all())
     values = np.ascontiguousarray(pixels[..., 0]) if grey else None
     if pixels.dtype == np.uint8:
-        return LabelFile(kind, values, pixels, notes)
+        return LabelFile(kind, values, pixels, notes, lossy)
     if values is None:
         raise _not_a_label_map(path, "16-bit colours", "Save the labels as numbers, or as 8-bit colours.")
     return LabelFile(kind, values, None, notes)
@@ -123,7 +138,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
     Raises:
         DataError: as `read_image`, as far as the head of the file tells.
     """
-    with _opened(Path(path)) as image:
+    with opened(Path(path)) as image:
         width, height = image.size
         return (width, height) if _orientation(image) >= 5 and image.format != "TIFF" else (height, width)
 
@@ -155,7 +170,7 @@ def write_label_map(path: Path | str, values_hw: NDArray[Any]) -> None:
             cure="Number the classes within this range.",
         )
     stored_hw = np.ascontiguousarray(values_hw, dtype=np.uint8 if highest <= 255 else np.uint16)
-    _write_atomically(path, lambda file: Image.fromarray(stored_hw).save(file, format="PNG"))
+    write_atomically(path, lambda file: Image.fromarray(stored_hw).save(file, format="PNG"))
 
 
 def write_image(path: Path | str, pixels_hwc: NDArray[np.uint8]) -> None:
@@ -179,14 +194,15 @@ def write_image(path: Path | str, pixels_hwc: NDArray[np.uint8]) -> None:
         raise DataError("no image format has this ending", where=path, cure="Name the file .png, .jpg, .tif or .webp.")
     options = {"quality": 95} if image_format in ("JPEG", "WEBP") else {}
     image = Image.fromarray(np.ascontiguousarray(pixels_hwc))
-    _write_atomically(path, lambda file: image.save(file, format=image_format, **options))
+    write_atomically(path, lambda file: image.save(file, format=image_format, **options))
 
 
 # ---------------------------------------------------------------- reading
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The one picture of a file, open; whatever goes wrong inside is a DataError that names the file."""
     try:
         with Image.open(path) as image:
             # A phone's MPO holds the photograph first and helpers after it: one picture, as a person sees it.
@@ -230,7 +246,7 @@ def _array(image: Image.Image) -> NDArray[Any]:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def _bits(path: Path, image: Image.Image) -> int:
+def stored_bits(path: Path, image: Image.Image) -> int:
     """Bits a channel as stored. Pillow tells its own mode only, in which 2, 4 and 16 bits have become 8."""
     if image.format == "PNG":
         with path.open("rb") as file:
@@ -336,7 +352,7 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _UPRIGHT else 1
 
 
-def _turn(image: Image.Image, notes: list[str]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def upright_turn(image: Image.Image, notes: list[str]) -> Callable[[NDArray[Any]], NDArray[Any]]:
     """What makes the decoded pixels upright. TIFF files come upright out of Pillow and OpenCV alike."""
     orientation = _orientation(image)
     if orientation == 1:
@@ -350,7 +366,7 @@ def _turn(image: Image.Image, notes: list[str]) -> Callable[[NDArray[Any]], NDAr
 # ---------------------------------------------------------------- writing
 
 
-def _write_atomically(path: Path, save: Callable[[Any], None]) -> None:
+def write_atomically(path: Path, save: Callable[[Any], None]) -> None:
     """A kill at any instant leaves the old file or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from perpixel.recipe import AugmentationSection
 
+# RGB to luma and two axes of chroma (NTSC, FCC 1953): about these a hue turns and a saturation shrinks.
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_FROM_YIQ = np.linalg.inv(_TO_YIQ)
+
 
 def sample_generator(seed: int, epoch: int, sample_id: str) -> np.random.Generator:
     """The random numbers of one sample in one epoch."""
@@ -19,14 +23,21 @@ def sample_generator(seed: int, epoch: int, sample_id: str) -> np.random.Generat
 
 
 def augment(
-    image_hwc: NDArray[np.uint8], target_hw: NDArray[Any], spec: AugmentationSection, rng: np.random.Generator
+    image_hwc: NDArray[np.uint8],
+    target_hw: NDArray[Any],
+    spec: AugmentationSection,
+    rng: np.random.Generator,
+    *,
+    zoom_divides: bool = False,
 ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """Flip, turn, move and relight one sample; image and target move together.
+    """Flip, turn, move, relight and degrade one sample; image and target move together.
+
+    ``zoom_divides``: what is enlarged by s comes nearer by s, so its target is divided by s.
 
     All random numbers are drawn whatever the probabilities are, so that changing one of them leaves the
-    draws of the others as they were.
+    draws of the others as they were. A new kind of change takes its draws from the end.
     """
-    draws = rng.random(12)
+    draws = rng.random(22)
     if draws[0] < spec.horizontal_flip:
         image_hwc, target_hw = image_hwc[:, ::-1], target_hw[:, ::-1]
     if draws[1] < spec.vertical_flip:
@@ -36,9 +47,17 @@ def augment(
         image_hwc, target_hw = np.rot90(image_hwc, turns), np.rot90(target_hw, turns)
     image_hwc, target_hw = np.ascontiguousarray(image_hwc), np.ascontiguousarray(target_hw)
     if draws[4] < spec.affine:
-        image_hwc, target_hw = _move(image_hwc, target_hw, spec, 2 * draws[5:9] - 1)
+        signed = 2 * draws[5:9] - 1
+        image_hwc, target_hw = _move(image_hwc, target_hw, spec, signed)
+        if zoom_divides:
+            target_hw = target_hw / target_hw.dtype.type(1 + signed[1] * spec.scale)
     if draws[9] < spec.photometric:
-        image_hwc = _relight(image_hwc, spec.brightness * (2 * draws[10] - 1), spec.contrast * (2 * draws[11] - 1))
+        image_hwc = _relight(image_hwc, spec, 2 * draws[10:13] - 1)
+        image_hwc = _recolor(image_hwc, spec, 2 * draws[13:16] - 1)
+    if draws[16] < spec.grayscale:
+        image_hwc = cv2.cvtColor(cv2.cvtColor(image_hwc, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if draws[17] < spec.degrade:
+        image_hwc = _degrade(image_hwc, spec, draws[18:22])
     return image_hwc, target_hw
 
 
@@ -57,9 +76,48 @@ def _move(
     return moved_image, moved_target
 
 
-def _relight(image_hwc: NDArray[np.uint8], brightness: float, contrast: float) -> NDArray[np.uint8]:
-    """Contrast about the image's own mean, then brightness as a fraction of the full range."""
+def _relight(image_hwc: NDArray[np.uint8], spec: AugmentationSection, signed: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Contrast about the image's own mean, then brightness, then gamma."""
     mean = float(image_hwc.mean())
-    levels = (np.arange(256) - mean) * (1 + contrast) + mean + 255 * brightness
-    relit: NDArray[np.uint8] = cv2.LUT(image_hwc, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+    levels = (np.arange(256) - mean) * (1 + spec.contrast * signed[1]) + mean + 255 * spec.brightness * signed[0]
+    levels = np.clip(levels, 0, 255)
+    if spec.gamma > 0:
+        levels = 255 * (levels / 255) ** _about_one(spec.gamma, signed[2])
+    relit: NDArray[np.uint8] = cv2.LUT(image_hwc, np.rint(levels).astype(np.uint8))
     return relit
+
+
+def _recolor(image_hwc: NDArray[np.uint8], spec: AugmentationSection, signed: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Turn the hue about the grey axis at equal luma, scale the saturation, and warm or cool the light."""
+    if not (spec.hue or spec.saturation or spec.temperature):
+        return image_hwc
+    angle, saturation = 2 * np.pi * spec.hue * signed[0], 1 + spec.saturation * signed[1]
+    along, across = saturation * np.cos(angle), saturation * np.sin(angle)
+    warmth = _about_one(spec.temperature, signed[2])
+    turn = np.array([[1, 0, 0], [0, along, -across], [0, across, along]])
+    matrix = np.diag([warmth, 1, 1 / warmth]) @ _FROM_YIQ @ turn @ _TO_YIQ
+    recolored: NDArray[np.uint8] = cv2.transform(image_hwc, matrix)
+    return recolored
+
+
+def _about_one(limit: float, signed: float) -> float:
+    """A factor between 1 / (1 + limit) and 1 + limit: up as often and as far as down."""
+    return float((1 + limit) ** signed)
+
+
+def _degrade(image_hwc: NDArray[np.uint8], spec: AugmentationSection, draws: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """What a camera does, in its order: blur of the lens, noise of the sensor, compression of the file."""
+    sigma, noise, quality = spec.blur * draws[0], 255 * spec.noise * draws[1], 100 - round(100 * spec.jpeg * draws[2])
+    if sigma > 0.1:  # less is no blur at all on whole pixels
+        image_hwc = cv2.GaussianBlur(image_hwc, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    if noise > 0:
+        # OpenCV's generator takes a third of NumPy's time; it is seeded here, so nothing before it matters.
+        cv2.setRNGSeed(int(draws[3] * 2**31))
+        # One plane: of several channels a single sigma would reach the first alone.
+        noise_hw = cv2.randn(np.empty((len(image_hwc), image_hwc[0].size), np.int16), 0, noise)
+        image_hwc = cv2.add(image_hwc, noise_hw.reshape(image_hwc.shape), dtype=cv2.CV_8U)
+    if spec.jpeg > 0:
+        settings = [cv2.IMWRITE_JPEG_QUALITY, max(1, quality)]
+        _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image_hwc, cv2.COLOR_RGB2BGR), settings)
+        image_hwc = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return image_hwc

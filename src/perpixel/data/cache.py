@@ -17,17 +17,24 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from perpixel.data.problems import in_few_sentences
 from perpixel.data.samples import Sample
 from perpixel.errors import DataError
 from perpixel.images import image_size, read_image
 
-DecodeTarget = Callable[[Path], NDArray[Any]]
 Progress = Callable[[int, int], None]
 
 _FORMAT = 1
 _LARGEST_BYTES = 16 * 2**30
 _SHOWN = 8
 _PARTIAL = ".building-"
+
+
+class DecodeTarget(Protocol):
+    """Reads a target file."""
+
+    def __call__(self, path: Path, notes: list[str] | None = None) -> NDArray[Any]:
+        """target_hw; adds to ``notes`` what had to be done; raises DataError."""
 
 
 class DecodedSamples(Protocol):
@@ -112,7 +119,7 @@ def decode_samples(
         key: the samples' `fingerprint`, the name of their cache; None streams from the files.
 
     Raises:
-        DataError: lists every file that cannot be read, and every pair whose sizes differ. Streamed samples
+        DataError: says everything that is wrong with the files, in a line a kind of problem. Streamed samples
             raise it one by one, when they are asked for.
     """
     if key is None:
@@ -185,7 +192,7 @@ def _write(
     samples: Sequence[Sample], decode_target: DecodeTarget, partial: Path, most: int, progress: Progress | None
 ) -> bool:
     table = np.zeros((len(samples), 4), dtype=np.int64)
-    problems: list[str] = []
+    problems: list[DataError] = []
     notes: dict[str, int] = {}
     dtype = np.dtype(np.uint8)
     with (partial / "pixels.bin").open("wb") as file:
@@ -193,7 +200,7 @@ def _write(
             try:
                 image_hwc, target_hw, file_notes = read_pair(sample, decode_target)
             except DataError as error:
-                problems.append(error.text())
+                problems.append(error)
                 continue
             for note in file_notes:
                 notes[note] = notes.get(note, 0) + 1
@@ -216,9 +223,28 @@ def read_pair(sample: Sample, decode_target: DecodeTarget) -> tuple[NDArray[np.u
     """Decode one image and its target; raises DataError when a file is unreadable or their sizes differ."""
     loaded = read_image(sample.image)
     assert sample.target is not None
-    target_hw = decode_target(sample.target)
+    notes = list(loaded.notes)
+    try:
+        target_hw = decode_target(sample.target, notes)
+    except DataError as error:
+        raise (_swapped(sample, decode_target) or error) from None
     _require_one_size(sample, loaded.pixels_hwc.shape, target_hw)
-    return loaded.pixels_hwc, target_hw, loaded.notes
+    return loaded.pixels_hwc, target_hw, notes
+
+
+def _swapped(sample: Sample, decode_target: DecodeTarget) -> DataError | None:
+    """When the target cannot be read as one: an error that says that the image can, or None."""
+    try:
+        image_hw = decode_target(sample.image)
+    except DataError:
+        return None
+    if image_hw.min() == image_hw.max():  # a black picture is anybody's target
+        return None
+    return DataError(
+        "the image can be read as a target, and the target cannot: they look swapped",
+        where=sample.id,
+        cure="exchange data.images and data.targets.",
+    )
 
 
 def _require_one_size(sample: Sample, image_shape: tuple[int, ...], target_hw: NDArray[Any]) -> None:
@@ -227,16 +253,16 @@ def _require_one_size(sample: Sample, image_shape: tuple[int, ...], target_hw: N
         raise DataError(
             f"the image is {width}x{height}, its target {target_width}x{target_height} (width x height)",
             where=sample.id,
-            rule=f"image and target have one size: {sample.image}, {sample.target}.",
+            rule="image and target have one size.",
         )
 
 
-def _refuse(problems: list[str], count: int) -> None:
+def _refuse(problems: list[DataError], count: int) -> None:
     if problems:
-        shown = [problem.replace("\n", " ") for problem in problems[:_SHOWN]]
-        rest = len(problems) - len(shown)
+        said = in_few_sentences(problems)
+        rest = len(said) - _SHOWN
         raise DataError(
             f"{len(problems)} of {count} samples cannot be used",
-            details=shown + ([f"and {rest} more"] if rest > 0 else []),
-            cure="correct or remove these files; nothing is left out silently.",
+            details=said[:_SHOWN] + ([f"and {rest} other problems"] if rest > 0 else []),
+            cure="correct the files or what the recipe says of them; nothing is left out silently.",
         )

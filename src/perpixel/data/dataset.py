@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from perpixel.data.augment import augment, sample_generator
 from perpixel.data.cache import DecodedSamples
-from perpixel.data.fit import fit_image, fit_target, plan_fit
+from perpixel.data.fit import fit_image, fit_target, plan_crop, plan_fit
 from perpixel.recipe import AugmentationSection, InputSection
 
 
@@ -37,13 +37,14 @@ class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
         *,
         input_section: InputSection,
         augmentation: AugmentationSection,
-        fill: int,
+        fill: float,
         seed: int,
         epoch: int,
+        zoom_divides: bool = False,
     ) -> None:
         self.decoded, self.ids, self.positions = decoded, ids, positions
         self.input_section, self.augmentation, self.fill = input_section, augmentation, fill
-        self.seed, self.epoch = seed, epoch
+        self.seed, self.epoch, self.zoom_divides = seed, epoch, zoom_divides
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -51,10 +52,20 @@ class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[Any], str]:
         position = self.positions[index]
         image_hwc, target_hw = self.decoded.image(position), self.decoded.target(position)
-        fit = plan_fit(image_hwc.shape[:2], self.input_section)
         generator = sample_generator(self.seed, self.epoch, self.ids[position])
+        if self.input_section.fit == "crop":
+            rows, columns, fit = plan_crop(target_hw, self.input_section, self.augmentation, self.fill, generator)
+            image_hwc, target_hw = image_hwc[rows, columns], target_hw[rows, columns]
+            if self.zoom_divides:
+                target_hw = target_hw / target_hw.dtype.type(fit.zoom)
+        else:
+            fit = plan_fit(image_hwc.shape[:2], self.input_section)
         image_hwc, target_hw = augment(
-            fit_image(image_hwc, fit), fit_target(target_hw, fit, self.fill), self.augmentation, generator
+            fit_image(image_hwc, fit),
+            fit_target(target_hw, fit, self.fill),
+            self.augmentation,
+            generator,
+            zoom_divides=self.zoom_divides,
         )
         return image_hwc, target_hw, self.ids[position]
 

@@ -46,9 +46,14 @@ def make_split(
     return dict(zip(ids, subsets, strict=True)), dict(zip(ids, groups, strict=True))
 
 
-def _given_subset(sample: Sample) -> str:
+def named_subset(sample: Sample) -> str:
+    """The subset that the data name for a sample, by its usual short name; empty where they name none."""
     given = (sample.subset or "").lower()
-    name = {"validation": "val", "valid": "val", "training": "train", "testing": "test"}.get(given, given)
+    return {"validation": "val", "valid": "val", "training": "train", "testing": "test"}.get(given, given)
+
+
+def _given_subset(sample: Sample) -> str:
+    name = named_subset(sample)
     if name not in SUBSETS:
         raise DataError(
             f"the subset of this sample is {sample.subset!r}{did_you_mean(name, SUBSETS)}",

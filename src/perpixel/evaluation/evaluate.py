@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from perpixel.data.cache import DecodedSamples
 from perpixel.inference.predictor import Predictor
 from perpixel.run import Run, read_json, write_json, write_rows
@@ -63,10 +65,12 @@ def evaluate_samples(
         positions, scored_samples(predictor, decoded, positions, progress), strict=True
     ):
         valid_hw = task.valid(target_hw)
-        row = metrics.update(predictor.finalize(scores_khw), target_hw, valid_hw)
+        predicted_hw = predictor.finalize(scores_khw)
+        row = metrics.update(predicted_hw, target_hw, valid_hw, task.confidence(scores_khw, predicted_hw))
         rows.append({"sample": ids[position], **row})
         for name, constant in trivial.items():
-            baselines[name].update(constant(target_hw.shape[:2]), target_hw, valid_hw)
+            certain_hw = np.ones(target_hw.shape[:2], dtype=np.float32)
+            baselines[name].update(constant(target_hw.shape[:2]), target_hw, valid_hw, certain_hw)
     return Evaluation(
         figures=metrics.compute(),
         per_image=rows,
@@ -83,17 +87,14 @@ def chosen_on_validation(predictor: Predictor) -> list[str]:
 def write_evaluation(run: Run, name: str, evaluation: Evaluation, protocol: Mapping[str, Any]) -> None:
     """Write metrics.json and per_image.csv; ``protocol`` says how the figures came about."""
     folder = run.evaluation_dir(name)
-    infos = {
-        key: {"unit": info.unit, "direction": info.direction, "averaging": info.averaging}
-        for key, info in evaluation.infos.items()
-    }
+    infos = {key: vars(info) for key, info in evaluation.infos.items()}
     write_rows(folder / "per_image.csv", evaluation.per_image)
     write_json(
         folder / "metrics.json",
         {
             "protocol": dict(protocol),
-            "figures": _finite(evaluation.figures),
-            "baselines": {key: _finite(figures) for key, figures in evaluation.baselines.items()},
+            "figures": finite(evaluation.figures),
+            "baselines": {key: finite(figures) for key, figures in evaluation.baselines.items()},
             "meaning": infos,
         },
     )
@@ -105,6 +106,6 @@ def read_evaluation(run: Run, name: str) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN: the figure of a class that is nowhere is null."""
+def finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Figures for JSON, which knows no NaN: the figure of a class that is nowhere is null."""
     return {key: value if math.isfinite(value) else None for key, value in figures.items()}

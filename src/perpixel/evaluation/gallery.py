@@ -49,7 +49,7 @@ def write_gallery(
         groups.append(
             (name, [_row(predictor, decoded, positions[row], evaluation.per_image[row], figure) for row in rows])
         )
-    write_image(path, _sheet(groups))
+    write_image(path, _sheet(groups, predictor.task.error_legend))
 
 
 def _extremes(ranked: Sequence[int]) -> dict[str, list[int]]:
@@ -68,13 +68,14 @@ def _row(
     task = predictor.task
     image_hwc, target_hw = decoded.image(position), decoded.target(position)
     prediction_hw = predictor.predict([image_hwc])[0]
-    wrong = (prediction_hw != target_hw) & task.valid(target_hw)
-    error_hwc = np.where(wrong[..., None], np.uint8(255), (image_hwc * 0.35).astype(np.uint8))
-    tiles = [image_hwc, task.overlay(image_hwc, target_hw), task.overlay(image_hwc, prediction_hw), error_hwc]
+    panels = task.panels(image_hwc, prediction_hw, target_hw)
+    tiles = [panels[column] for column in _COLUMNS]
     return f"{row['sample']}  {figure} {row[figure]:.3f}", tiles
 
 
-def _sheet(groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[NDArray[np.uint8]]]]]]) -> NDArray[np.uint8]:
+def _sheet(
+    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[NDArray[np.uint8]]]]]], legend: str
+) -> NDArray[np.uint8]:
     """Groups side by side; in each, a row an image."""
     group_width = len(_COLUMNS) * (_TILE + _GAP) + 3 * _GAP
     rows = max(len(entries) for _, entries in groups)
@@ -84,7 +85,7 @@ def _sheet(groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[NDArray[np.u
     font = ImageFont.load_default(12)
     for number, (name, entries) in enumerate(groups):
         left = number * group_width + _GAP
-        draw.text((left, 0), f"{name}:  {'  |  '.join(_COLUMNS)} (wrong pixels white)", "black", font)
+        draw.text((left, 0), f"{name}:  {'  |  '.join(_COLUMNS)} ({legend})", "black", font)
         for line, (caption, tiles) in enumerate(entries):
             top = 2 * _CAPTION + line * (_TILE + _CAPTION + _GAP)
             draw.text((left, top - 2), caption, "black", font)

@@ -5,6 +5,14 @@ from __future__ import annotations
 import math
 
 from perpixel.evaluation.evaluate import Evaluation
+from perpixel.tasks import Task
+
+
+def warnings_of(evaluation: Evaluation, task: Task, figure: str) -> list[str]:
+    """What makes an evaluation unbelievable, a sentence each; ``figure`` is the monitored one."""
+    found = [f"WARNING: {sentence}" for sentence in task.guards(evaluation.figures)]
+    trivial = no_better_than_baseline(evaluation, figure)
+    return [*found, *([trivial] if trivial else [])]
 
 
 def no_better_than_baseline(evaluation: Evaluation, figure: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from perpixel.data.fit import fit_image, plan_fit, unfit_scores
 from perpixel.errors import RunError
@@ -18,7 +19,7 @@ from perpixel.tasks import Decision, Task, build_task
 
 
 class Predictor:
-    """Fit, network, test-time flip, scores back at the original size, decision."""
+    """Fit, network, test-time flip and scales, scores back at the original size, decision."""
 
     def __init__(
         self,
@@ -68,12 +69,16 @@ class Predictor:
         )
 
     def scores(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """Scores of each image_hwc at its original size, scores_khw; one batch, images of any size."""
+        """Scores of each image_hwc at its original size, scores_khw; a batch of each size that they are fitted to."""
         fits = [plan_fit(image_hwc.shape[:2], self.input_section) for image_hwc in images]
-        stacked = np.stack([fit_image(image_hwc, fit) for image_hwc, fit in zip(images, fits, strict=True)])
-        scores_bkhw = self._network(to_network(torch.from_numpy(stacked).permute(0, 3, 1, 2), self.device))
-        arrays = scores_bkhw.cpu().numpy()
-        return [unfit_scores(scores_khw, fit) for scores_khw, fit in zip(arrays, fits, strict=True)]
+        scores: dict[int, NDArray[np.float32]] = {}
+        for size in dict.fromkeys(fit.size for fit in fits):
+            places = [place for place, fit in enumerate(fits) if fit.size == size]
+            stacked = np.stack([fit_image(images[place], fits[place]) for place in places])
+            scores_bkhw = self._network(to_network(torch.from_numpy(stacked).permute(0, 3, 1, 2), self.device))
+            for place, scores_khw in zip(places, scores_bkhw.cpu().numpy(), strict=True):
+                scores[place] = unfit_scores(scores_khw, fits[place])
+        return [scores[place] for place in range(len(images))]
 
     def finalize(self, scores_khw: NDArray[np.float32]) -> NDArray[Any]:
         """The prediction of one image from its scores."""
@@ -85,12 +90,29 @@ class Predictor:
 
     @torch.inference_mode()
     def _network(self, image_bchw: torch.Tensor) -> torch.Tensor:
+        """Scores of the fitted images, averaged over the scales and their mirror images."""
+        size = image_bchw.shape[2:]
+        views = []
+        for scale in self.inference.scales:
+            scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+            view_bkhw = self._one_scale(_resize(image_bchw, scaled))
+            views.append(_resize(view_bkhw, size))
+        return torch.stack(views).mean(dim=0) if len(views) > 1 else views[0]
+
+    def _one_scale(self, image_bchw: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             scores_bkhw = self.task.scores(self.model(image_bchw))
             if self.inference.flip:
                 flipped = self.task.scores(self.model(image_bchw.flip(3)))
                 scores_bkhw = (scores_bkhw + flipped.flip(3)) / 2
         return scores_bkhw
+
+
+def _resize(maps_bchw: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Bilinear, averaging where it shrinks; nothing is done to maps that have this size."""
+    if maps_bchw.shape[2:] == tuple(size):
+        return maps_bchw
+    return F.interpolate(maps_bchw, tuple(size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def default_device() -> torch.device:

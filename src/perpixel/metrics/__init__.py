@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from perpixel.metrics.depth import DepthMetrics
 from perpixel.metrics.info import MetricInfo
 from perpixel.metrics.segmentation import SegmentationMetrics
 
-__all__ = ["MetricInfo", "SegmentationMetrics"]
+__all__ = ["DepthMetrics", "MetricInfo", "SegmentationMetrics"]

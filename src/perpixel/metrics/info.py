@@ -15,13 +15,13 @@ class MetricInfo:
     Attributes:
         name: its name for people.
         unit: "" for a plain ratio.
-        direction: which end is the better one.
+        direction: which end is the better one; ``neither``: it is no figure to choose by.
         averaging: over what it is summed or averaged, in one phrase.
         description: one or two sentences, with the rule for 0/0.
     """
 
     name: str
     unit: str
-    direction: Literal["higher", "lower"]
+    direction: Literal["higher", "lower", "neither"]
     averaging: str
     description: str

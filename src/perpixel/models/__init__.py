@@ -3,7 +3,7 @@
 The room knows no recipe: everything comes in as plain arguments.
 """
 
-from perpixel.models.build import ARCHITECTURES, Architecture, build_model
+from perpixel.models.build import ARCHITECTURES, DEPTH_ARCHITECTURES, Architecture, build_model
 from perpixel.models.network import PixelModel, WeightsReport
 
-__all__ = ["ARCHITECTURES", "Architecture", "PixelModel", "WeightsReport", "build_model"]
+__all__ = ["ARCHITECTURES", "DEPTH_ARCHITECTURES", "Architecture", "PixelModel", "WeightsReport", "build_model"]

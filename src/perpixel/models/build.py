@@ -12,9 +12,12 @@ from torch import nn
 from perpixel._torchvision import ensure_torchvision
 from perpixel.errors import RequestError
 from perpixel.models.network import PixelModel
+from perpixel.models.regression import GLOBAL_REGRESSION, GlobalRegression
+from perpixel.models.transformers_depth import DEPTH_FAMILIES
+from perpixel.models.transformers_files import build_depth_transformer
 from perpixel.models.weights import HubFile, load_weights
 
-__all__ = ["ARCHITECTURES", "Architecture", "build_model"]
+__all__ = ["ARCHITECTURES", "DEPTH_ARCHITECTURES", "Architecture", "build_model"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -29,12 +32,15 @@ class Architecture:
         norm_optional: whether the decoder can be built without batch normalisation.
         attention_optional: whether it can be built with scSE attention.
         minimum_size: smallest side that it can take, in pixels.
+        transformer: whether it stands on a plain vision transformer of timm, such as ``vit_small_patch16_224``;
+            all others stand on a pyramid of features.
     """
 
     smp_class: str
     norm_optional: bool = False
     attention_optional: bool = False
     minimum_size: int = 32
+    transformer: bool = False
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -49,7 +55,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "pspnet": Architecture("PSPNet", norm_optional=True),
     "segformer": Architecture("Segformer"),
     "upernet": Architecture("UPerNet"),
+    "dpt": Architecture("DPT", transformer=True),
 }
+
+DEPTH_ARCHITECTURES = (GLOBAL_REGRESSION, *DEPTH_FAMILIES)
 
 
 def build_model(
@@ -64,9 +73,10 @@ def build_model(
     """A network with its weights.
 
     Args:
-        architecture: a key of `ARCHITECTURES`.
+        architecture: a key of `ARCHITECTURES` or a member of `DEPTH_ARCHITECTURES`.
         encoder: an encoder of segmentation-models-pytorch (``resnet34``), or any timm model that yields a pyramid of
-            features (``tf_efficientnet_lite0``); a name that both know means the former.
+            features (``tf_efficientnet_lite0``) or, for ``dpt``, is a vision transformer; a name that both know
+            means the former. For depth models of the transformers library see `build_depth_transformer`.
         weights: ``none`` (random), ``imagenet`` (of the encoder), or a file: weights of the encoder or a whole
             `PixelModel`, as ``.safetensors`` or ``.pth``.
         out_channels: channels of the output.
@@ -77,11 +87,40 @@ def build_model(
         RequestError: the architecture or the encoder does not exist, or does not have what is asked of it.
         WeightsError: the weights cannot be had, or are not those of this network.
     """
+    if architecture in DEPTH_ARCHITECTURES:
+        _require_depth(architecture, out_channels, decoder_norm=decoder_norm, decoder_attention=decoder_attention)
+        if architecture != GLOBAL_REGRESSION:
+            return build_depth_transformer(architecture, encoder, weights)
+        return _global_regression(encoder, weights)
     chosen = _architecture(architecture, decoder_norm=decoder_norm, decoder_attention=decoder_attention)
     ensure_torchvision()
-    hub, mean, std = _encoder_facts(encoder)
+    hub, mean, std = _encoder_facts(encoder, any_size=chosen.transformer)
     network = _network(chosen, encoder, out_channels, decoder_norm, decoder_attention)
     model = PixelModel(network, mean=mean, std=std, minimum_size=chosen.minimum_size)
+    model.weights_report = load_weights(model, encoder=encoder, weights=weights, hub=hub)
+    return model
+
+
+def _require_depth(name: str, out_channels: int, *, decoder_norm: bool, decoder_attention: bool) -> None:
+    if out_channels != 1:
+        raise RequestError(
+            f"{name} puts out one map, and {out_channels} are wanted",
+            where=f"architecture = {name}",
+            rule="It is made for depth.",
+            cure=f"Choose one of {', '.join(ARCHITECTURES)}.",
+        )
+    if decoder_attention or not decoder_norm:
+        raise RequestError(
+            f"{name} has no decoder to choose",
+            where=f"decoder_norm = {decoder_norm}, decoder_attention = {decoder_attention}".lower(),
+            cure="Leave both out.",
+        )
+
+
+def _global_regression(encoder: str, weights: str) -> PixelModel:
+    ensure_torchvision()
+    hub, mean, std = _encoder_facts(encoder, any_size=False)
+    model = PixelModel(GlobalRegression(encoder), mean=mean, std=std, divisor=1)
     model.weights_report = load_weights(model, encoder=encoder, weights=weights, hub=hub)
     return model
 
@@ -89,9 +128,9 @@ def build_model(
 def _architecture(name: str, *, decoder_norm: bool, decoder_attention: bool) -> Architecture:
     if name not in ARCHITECTURES:
         raise RequestError(
-            f"no such architecture{_did_you_mean(name, ARCHITECTURES)}",
+            f"no such architecture{_did_you_mean(name, [*ARCHITECTURES, *DEPTH_ARCHITECTURES])}",
             where=f"architecture = {name}",
-            cure=f"Choose one of {', '.join(ARCHITECTURES)}.",
+            cure=f"Choose one of {', '.join(ARCHITECTURES)}; for depth also of {', '.join(DEPTH_ARCHITECTURES)}.",
         )
     chosen = ARCHITECTURES[name]
     if not decoder_norm and not chosen.norm_optional:
@@ -111,8 +150,11 @@ def _architecture(name: str, *, decoder_norm: bool, decoder_attention: bool) -> 
     return chosen
 
 
-def _encoder_facts(encoder: str) -> tuple[HubFile | None, tuple[float, ...], tuple[float, ...]]:
-    """Where the ImageNet weights of ``encoder`` lie, and the mean and standard deviation that they want."""
+def _encoder_facts(encoder: str, *, any_size: bool) -> tuple[HubFile | None, tuple[float, ...], tuple[float, ...]]:
+    """Where the ImageNet weights of ``encoder`` lie, and the mean and standard deviation that they want.
+
+    ``any_size``: the architecture makes an encoder of one size take any.
+    """
     import timm
     from segmentation_models_pytorch.encoders import encoders as smp_encoders
 
@@ -139,10 +181,10 @@ def _encoder_facts(encoder: str) -> tuple[HubFile | None, tuple[float, ...], tup
             rule="Encoders are those of segmentation-models-pytorch and the models of timm.",
             cure="Correct the name; resnet34 and tf_efficientnet_lite0 are good first choices.",
         )
-    return _timm_facts(encoder)
+    return _timm_facts(encoder, any_size=any_size)
 
 
-def _timm_facts(encoder: str) -> tuple[HubFile | None, tuple[float, ...], tuple[float, ...]]:
+def _timm_facts(encoder: str, *, any_size: bool) -> tuple[HubFile | None, tuple[float, ...], tuple[float, ...]]:
     import timm
 
     try:
@@ -156,12 +198,12 @@ def _timm_facts(encoder: str) -> tuple[HubFile | None, tuple[float, ...], tuple[
         ) from error
     if config is None:
         return None, IMAGENET_MEAN, IMAGENET_STD
-    if config.fixed_input_size:
+    if config.fixed_input_size and not any_size:
         raise RequestError(
             "this encoder takes images of one size only",
             where=f"encoder = {encoder}",
             rule="A model of perpixel takes images of any size.",
-            cure="Choose a convolutional encoder, for example convnext_tiny or resnet50.",
+            cure="Choose a convolutional encoder, for example convnext_tiny or resnet50; or architecture dpt.",
         )
     hub = config.hf_hub_id and HubFile(config.hf_hub_id, config.hf_hub_filename or "model.safetensors")
     return hub or None, tuple(config.mean), tuple(config.std)
@@ -180,6 +222,8 @@ def _network(
     options: dict[str, Any] = {} if decoder_norm else {"decoder_use_norm": False}
     if decoder_attention:
         options["decoder_attention_type"] = "scse"
+    if chosen.transformer:  # position embeddings are resampled to the image; no classifier
+        options |= {"dynamic_img_size": True, "num_classes": 0}
     try:
         network: nn.Module = getattr(smp, chosen.smp_class)(
             encoder_name=encoder if encoder in smp_encoders else f"tu-{encoder}",
@@ -187,15 +231,23 @@ def _network(
             classes=out_channels,
             **options,
         )
+        if chosen.transformer:
+            _require_patches(network)
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise RequestError(
             f"{chosen.smp_class} cannot be built on this encoder: {error}",
             where=f"encoder = {encoder}",
             rule="An encoder yields features at 1/2 or 1/4, 1/8, 1/16 and 1/32 of the image; deeplabv3, deeplabv3plus "
-            "and pan want one that can be dilated.",
-            cure="Choose another encoder, for example resnet34.",
+            "and pan want one that can be dilated, dpt a plain vision transformer of timm.",
+            cure="Choose another encoder, for example resnet34, or vit_small_patch16_224 for dpt.",
         ) from error
     return network
+
+
+def _require_patches(network: Any) -> None:
+    """The DPT of segmentation-models-pytorch rounds 14 / 4 down, and then fails at the first image."""
+    if 32 % network.encoder.output_stride:
+        raise ValueError(f"its patches are of {network.encoder.output_stride} pixels, not 8, 16 or 32")
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perpixel.errors import RequestError
+from perpixel.models.freezing import encoder_stages
+
 __all__ = ["PixelModel", "WeightsReport"]
 
 
@@ -61,7 +64,6 @@ class PixelModel(nn.Module):
         self.divisor = divisor
         self.minimum_size = minimum_size
         self.weights_report = WeightsReport(source="none")
-        self._encoder_frozen = False
 
     @property
     def encoder(self) -> nn.Module:
@@ -100,17 +102,55 @@ class PixelModel(nn.Module):
         of_encoder = {id(parameter) for parameter in self.encoder.parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in of_encoder]
 
+    def encoder_stages(self) -> list[list[nn.Parameter]]:
+        """The encoder's parameters by stage, the stage nearest the output first, the stem last.
+
+        For layer-wise learning rates: stage ``i`` at ``factor * decay**i``.
+        """
+        return encoder_stages(self.encoder)
+
     def freeze_encoder(self) -> None:
-        """Stop the encoder from changing: no gradients, and no new batch statistics, whatever ``train()`` says."""
-        self._encoder_frozen = True
-        self.encoder.requires_grad_(False)
-        self.encoder.eval()
+        """Stop the encoder from changing: no gradients, and no new batch statistics, whatever ``train()`` says.
+
+        Raises:
+            RequestError: there is nothing to freeze.
+        """
+        self.set_trainable_stages(0)
+
+    def set_trainable_stages(self, count: int) -> None:
+        """Let the ``count`` stages of the encoder that are nearest the output train, and freeze the others.
+
+        A frozen stage gets no gradient, and its layers stay in evaluation mode: the statistics of batch normalisation
+        do not move, and nothing is dropped. May be called again, before any epoch.
+
+        Raises:
+            RequestError: there is nothing to freeze, or the encoder has fewer stages.
+        """
+        stages = self.encoder_stages()
+        if not stages:
+            raise RequestError(
+                "nothing can be frozen: this network has no encoder",
+                rule="A request to freeze that matches no parameter is an error.",
+                cure="Leave freezing out, or choose an architecture with an encoder.",
+            )
+        if not 0 <= count <= len(stages):
+            raise RequestError(
+                f"this encoder has {len(stages)} stages",
+                where=f"trainable stages = {count}",
+                cure=f"Choose a number from 0 (all frozen) to {len(stages)} (all train).",
+            )
+        for index, stage in enumerate(stages):
+            for parameter in stage:
+                parameter.requires_grad_(index < count)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> PixelModel:
-        """As `torch.nn.Module.train`, but a frozen encoder stays in evaluation mode."""
+        """As `torch.nn.Module.train`, but what is frozen in the encoder stays in evaluation mode."""
         super().train(mode)
-        if self._encoder_frozen:
-            self.encoder.eval()
+        for module in self.encoder.modules() if mode else ():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
         return self
 
     def parameter_counts(self) -> dict[str, int]:

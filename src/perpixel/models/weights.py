@@ -16,7 +16,7 @@ from perpixel.errors import WeightsError
 from perpixel.models.efficientnet_lite import EFFICIENTNET_LITE, packaged_weights, to_timm_names
 from perpixel.models.network import PixelModel, WeightsReport
 
-__all__ = ["HubFile", "load_weights"]
+__all__ = ["HubFile", "load_weights", "require_hub"]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _PREFIXES = ("module.", "encoder.", "backbone.", "network.", "model.")
@@ -134,7 +134,10 @@ def _examples(names: Iterable[str], tensors: dict[str, Tensor]) -> str:
 def _read(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise WeightsError(
-            "no such file of weights", where=file, rule="weights is none, imagenet or a file.", cure="Correct the path."
+            "no such file of weights",
+            where=file,
+            rule="weights is none, imagenet, a file, or the folder of a run.",
+            cure="Correct the path.",
         )
     try:
         if file.suffix == ".safetensors":
@@ -186,7 +189,7 @@ def _from_hub(encoder: str, hub: HubFile) -> Path:
     if all(isinstance(path, str) for path in cached):
         return Path(str(cached[-1]))
     try:
-        _require_hub(hub)
+        require_hub(hub)
         return [Path(hf_hub_download(hub.repository, name, revision=hub.revision)) for name in wanted][-1]
     except Exception as error:  # network, proxy, missing repository, full disk: the cure is the same
         files = " and ".join(wanted)
@@ -200,7 +203,7 @@ def _from_hub(encoder: str, hub: HubFile) -> Path:
         ) from error
 
 
-def _require_hub(hub: HubFile) -> None:
+def require_hub(hub: HubFile) -> None:
     """Raise at once where the hub is out of reach: its own client tries again for more than twenty seconds."""
     from huggingface_hub import constants, get_session, hf_hub_url
 

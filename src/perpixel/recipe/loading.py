@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from perpixel.errors import RecipeError
+from perpixel.recipe.loss import LOSS_NAMES
 from perpixel.recipe.schema import Recipe
 
 _BUILTIN = resources.files("perpixel.recipe") / "builtin"
@@ -234,6 +235,8 @@ def _path(detail: ErrorDetails, values: Any) -> tuple[tuple[int | str, ...], int
             values = values[part]
         elif isinstance(values, dict) and part in values:
             values = values[part]
+        elif isinstance(values, dict) and values.get("kind") == part:
+            continue  # pydantic's name for the section that ``kind`` chose
         elif not isinstance(values, dict) or detail["type"] != "missing" or part != detail["loc"][-1]:
             union = len(path)  # pydantic's name for one kind of a union is no key.
             continue
@@ -249,6 +252,11 @@ def _line(path: tuple[int | str, ...], details: list[ErrorDetails]) -> str:
         return f"{key}: unknown key{did_you_mean(str(path[-1]), _fields_at(path[:-1]))}"
     if detail["type"] == "invalid_key":
         return f"{key}: a key must be text"
+    if detail["type"] == "union_tag_not_found":
+        return f"{key}.kind: this key is required: {' or '.join(_KINDS)}"
+    if detail["type"] == "union_tag_invalid":
+        tag = detail["ctx"]["tag"]
+        return f"{key}.kind = {_shown(tag)}: must be {' or '.join(_KINDS)}{did_you_mean(tag, _KINDS)}"
     if detail["type"] == "missing" and isinstance(value, dict):
         return f"{key}: this key is required"
     shown = "" if isinstance(value, (dict, BaseModel)) else f" = {_shown(value)}"
@@ -258,6 +266,9 @@ def _line(path: tuple[int | str, ...], details: list[ErrorDetails]) -> str:
     words = [word for item in details for word in re.findall("'([^']*)'", item.get("ctx", {}).get("expected", ""))]
     close = did_you_mean(value, words) if isinstance(value, str) else ""
     return f"{key}{shown}: must be {' or '.join(dict.fromkeys(map(str, rules)))}{close}"
+
+
+_KINDS = list(LOSS_NAMES)
 
 
 def _rule(detail: ErrorDetails) -> str | None:
@@ -279,23 +290,16 @@ def _shown(value: object) -> str:
 
 def _fields_at(path: Sequence[int | str]) -> list[str]:
     """Names of the keys that are known at this place of a recipe."""
-    model: Any = Recipe
+    models: list[type[BaseModel]] = [Recipe]
     for part in path:
-        if isinstance(part, int):
-            continue
-        field = model.model_fields.get(part)
-        model = _section_in(field.annotation) if field is not None else None
-        if model is None:
-            return []
-    return list(model.model_fields)
+        if not isinstance(part, int):
+            fields = [model.model_fields[part] for model in models if part in model.model_fields]
+            models = [section for field in fields for section in _sections_in(field.annotation)]
+    return [name for model in models for name in model.model_fields]
 
 
-def _section_in(annotation: Any) -> Any:
-    """The section class inside an annotation such as ``tuple[ClassSpec, ...]``."""
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """The section classes inside an annotation such as ``tuple[ClassSpec, ...]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        found = _section_in(inner)
-        if found is not None:
-            return found
-    return None
+        return [annotation]
+    return [section for inner in getattr(annotation, "__args__", ()) for section in _sections_in(inner)]

@@ -10,29 +10,23 @@ import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-LOSS_NAMES = ("bce", "bce_dice", "cross_entropy", "dice", "focal", "jaccard", "lovasz", "tversky")
-
-# Strict: `true` is not the number 1, and "20" is not the number 20.
-Int = Annotated[int, Strict()]
-Float = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Probability = Annotated[Float, Field(ge=0, le=1)]
-Fraction = Annotated[Float, Field(ge=0, lt=1)]
-PositiveFloat = Annotated[Float, Field(gt=0)]
-NonNegativeFloat = Annotated[Float, Field(ge=0)]
-PositiveInt = Annotated[Int, Field(gt=0)]
-NonNegativeInt = Annotated[Int, Field(ge=0)]
-Seed = Annotated[Int, Field(ge=0, lt=2**32)]
-Level = Annotated[Int, Field(ge=0, le=255)]
-Side = Annotated[Int, Field(ge=16, le=8192)]
-RawValue = Int | tuple[Int, Int, Int]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values do not change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+from perpixel.recipe.loss import LOSS_NAMES, LossSection, parse_loss
+from perpixel.recipe.section import (
+    Float,
+    Fraction,
+    Int,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+    Seed,
+    Side,
+)
+from perpixel.recipe.targets import SegmentationTarget, Target
 
 
 class Archive(Section):
@@ -121,55 +115,48 @@ def _check_pattern(pattern: str) -> None:
         raise ValueError(f"group_pattern must hold one pair of parentheses, around the group; it holds {groups}")
 
 
-class ClassSpec(Section):
-    """One class: its name, the raw values that stand for it in the files, and its colour in pictures."""
-
-    name: Annotated[str, Field(min_length=1)]
-    values: tuple[RawValue, ...] = Field(min_length=1)
-    color: tuple[Level, Level, Level]
-
-
-class SegmentationTarget(Section):
-    """A label map. ``ignore`` lists raw values that no loss and no metric sees."""
-
-    kind: Literal["segmentation"] = "segmentation"
-    classes: tuple[ClassSpec, ...] = Field(min_length=2, max_length=255)
-    ignore: tuple[RawValue, ...] = ()
-
-    @model_validator(mode="after")
-    def _unique(self) -> SegmentationTarget:
-        values = [value for spec in self.classes for value in spec.values] + list(self.ignore)
-        unique: dict[str, list[Any]] = {
-            "name": [spec.name for spec in self.classes],
-            "color": [spec.color for spec in self.classes],
-            "value": values,
-        }
-        for what, items in unique.items():
-            repeated = sorted({str(item) for item in items if items.count(item) > 1})
-            if repeated:
-                raise ValueError(f"each class {what} may stand once; repeated: {', '.join(repeated)}")
-        if len({isinstance(value, int) for value in values}) > 1:
-            raise ValueError("raw values are either all whole numbers or all colours [red, green, blue]")
-        return self
-
-
 class InputSection(Section):
     """What the network sees: ``size`` is (height, width) in pixels.
 
     ``resize`` squashes to that size; ``pad`` keeps the aspect, shrinks only what is larger, and mirrors
-    the border into the rest.
+    the border into the rest. ``crop`` keeps the aspect and scales the image until its longer side has
+    ``long_side`` pixels (null: leaves it at its own size); training sees random crops of ``size`` of it,
+    prediction the whole of it.
     """
 
     size: tuple[Side, Side] = (128, 128)
-    fit: Literal["resize", "pad"] = "resize"
+    fit: Literal["resize", "pad", "crop"] = "resize"
+    long_side: Side | None = None
+
+    @model_validator(mode="after")
+    def _long_side_is_of_crops(self) -> InputSection:
+        if self.long_side is not None and self.fit != "crop":
+            raise ValueError("input.long_side belongs to fit 'crop'; 'resize' and 'pad' bring images to input.size")
+        return self
 
 
 class AugmentationSection(Section):
-    """Random changes of training samples. Limits are fractions of the size; ``rotate`` is in degrees."""
+    """Random changes of training samples: probabilities of groups, and the limits of what they do.
+
+    Of ``input.fit: crop``: ``crop_scale`` is the range of a random enlargement before the crop;
+    ``rare_class_crops`` the probability that a crop is laid around a pixel of a class drawn evenly from
+    those in the picture, instead of anywhere.
+
+    ``affine``: ``shift`` and ``scale`` are fractions of the size, ``rotate`` is in degrees.
+
+    ``photometric``: ``brightness`` is a fraction of the full range, ``hue`` of the colour circle;
+    ``contrast``, ``gamma``, ``saturation`` and ``temperature`` (red against blue) are fractions of their
+    neutral value 1. ``grayscale`` is a probability of its own.
+
+    ``degrade``: ``blur`` is the largest Gaussian sigma in pixels, ``noise`` the largest sigma as a
+    fraction of the full range, ``jpeg`` the largest loss of quality (0.7: quality 100 down to 30).
+    """
 
     horizontal_flip: Probability = 0.5
     vertical_flip: Probability = 0.0
     quarter_turns: Probability = 0.0
+    crop_scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    rare_class_crops: Probability = 0.0
     affine: Probability = 0.0
     shift: Fraction = 0.0
     scale: Fraction = 0.0
@@ -177,10 +164,26 @@ class AugmentationSection(Section):
     photometric: Probability = 0.0
     brightness: Fraction = 0.0
     contrast: Fraction = 0.0
+    gamma: Fraction = 0.0
+    hue: Annotated[Float, Field(ge=0, le=0.5)] = 0.0
+    saturation: Fraction = 0.0
+    temperature: Fraction = 0.0
+    grayscale: Probability = 0.0
+    degrade: Probability = 0.0
+    blur: NonNegativeFloat = 0.0
+    noise: Fraction = 0.0
+    jpeg: Fraction = 0.0
+
+    @field_validator("crop_scale")
+    @classmethod
+    def _in_order(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError("crop_scale is a range [smallest, largest], as in [0.5, 2.0]")
+        return scale
 
 
 class ModelSection(Section):
-    """The network. ``weights``: ``imagenet``, ``none``, or a file."""
+    """The network. ``weights``: ``imagenet``, ``none``, a file, or the folder of a run: its best weights."""
 
     architecture: str = "unet"
     encoder: str = "resnet34"
@@ -188,59 +191,6 @@ class ModelSection(Section):
     decoder_norm: bool = True
     decoder_attention: bool = False
     freeze_encoder: bool = False
-
-
-_TERM = re.compile(r"^(?:(?P<weight>\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*\*\s*)?(?P<name>[a-z_]+)$")
-
-
-def parse_loss(expression: str) -> list[tuple[float, str]]:
-    """Weighted terms of a loss expression such as ``0.5*bce_dice + 0.5*lovasz``.
-
-    Raises:
-        ValueError: the expression is not a sum of known losses.
-    """
-    terms = []
-    for part in expression.split("+"):
-        match = _TERM.match(part.strip())
-        if match is None:
-            raise ValueError(f"{expression!r} is not a sum of losses like 'bce' or '0.5*bce_dice + 0.5*lovasz'")
-        if match["name"] not in LOSS_NAMES:
-            raise ValueError(f"no loss is named {match['name']!r}; there are: {', '.join(LOSS_NAMES)}")
-        weight = float(match["weight"] or 1)
-        if weight <= 0:
-            raise ValueError(f"the weight of {match['name']} must be above 0")
-        terms.append((weight, match["name"]))
-    return terms
-
-
-class LossSection(Section):
-    """``name`` is a loss or a weighted sum: ``bce_dice``, ``0.5*bce_dice + 0.5*lovasz``.
-
-    ``per_image``: the set losses (Dice, Jaccard, Tversky, Lovasz) are taken image by image, or over the
-    batch. ``warm_start`` is the loss of the first ``warm_start_epochs`` epochs.
-    """
-
-    name: str = "bce_dice"
-    per_image: bool = True
-    class_weights: Literal["none", "balanced"] | tuple[PositiveFloat, ...] = "none"
-    focal_gamma: NonNegativeFloat = 2.0
-    tversky_alpha: NonNegativeFloat = 0.5
-    tversky_beta: NonNegativeFloat = 0.5
-    warm_start: str | None = None
-    warm_start_epochs: NonNegativeInt = 0
-
-    @field_validator("name", "warm_start")
-    @classmethod
-    def _known(cls, expression: str | None) -> str | None:
-        if expression is not None:
-            parse_loss(expression)
-        return expression
-
-    @model_validator(mode="after")
-    def _warm_start_is_whole(self) -> LossSection:
-        if (self.warm_start is None) != (self.warm_start_epochs == 0):
-            raise ValueError("warm_start and warm_start_epochs go together")
-        return self
 
 
 class OptimizerSection(Section):
@@ -293,13 +243,17 @@ class TrainingSection(Section):
 class InferenceSection(Section):
     """How the trained model is used, in validation, evaluation and prediction alike.
 
+    ``flip`` and ``scales`` average the scores of the image, its mirror image, and both at other sizes.
     ``threshold`` and ``minimum_area`` (pixels at the original size) concern one foreground against a
-    background; ``validation`` means: chosen on validation data after training.
+    background; ``validation`` means: chosen on validation data after training. ``smooth_sigma`` is that of a
+    Gaussian over depth, in pixels of the original size.
     """
 
     flip: bool = False
+    scales: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
     threshold: Annotated[Float, Field(gt=0, lt=1)] | Literal["validation"] = 0.5
     minimum_area: NonNegativeInt | Literal["validation"] = 0
+    smooth_sigma: NonNegativeFloat = 0.0
     batch_size: PositiveInt = 32
 
 
@@ -310,7 +264,7 @@ class Recipe(Section):
     description: str = ""
     data: DataSection = DataSection()
     split: SplitSection = SplitSection()
-    target: SegmentationTarget
+    target: Target
     input: InputSection = InputSection()
     augmentation: AugmentationSection = AugmentationSection()
     model: ModelSection = ModelSection()
@@ -329,14 +283,44 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Recipe:
-        weights = self.loss.class_weights
-        if isinstance(weights, tuple) and len(weights) != len(self.target.classes):
-            raise ValueError(f"loss.class_weights has {len(weights)} weights for {len(self.target.classes)} classes")
         if self.augmentation.quarter_turns > 0 and self.input.size[0] != self.input.size[1]:
             raise ValueError("augmentation.quarter_turns needs a square input.size")
-        if len(self.target.classes) > 2 and (self.inference.threshold, self.inference.minimum_area) != (0.5, 0):
-            raise ValueError("inference.threshold and minimum_area concern two classes; leave them at 0.5 and 0")
+        crops = self.augmentation.rare_class_crops > 0 or self.augmentation.crop_scale != (1.0, 1.0)
+        if crops and self.input.fit != "crop":
+            raise ValueError("augmentation.crop_scale and rare_class_crops need input.fit 'crop'")
+        self._check_losses()
+        if isinstance(self.target, SegmentationTarget):
+            self._check_classes(self.target)
+        else:
+            self._refuse_what_needs_classes()
         return self
+
+    def _check_losses(self) -> None:
+        known = LOSS_NAMES[self.target.kind]
+        for expression in filter(None, (self.loss.name, self.loss.warm_start)):
+            foreign = [name for _, name in parse_loss(expression) if name not in known]
+            if foreign:
+                raise ValueError(
+                    f"loss {', '.join(foreign)} does not judge {self.target.kind}; there are: {', '.join(known)}"
+                )
+
+    def _check_classes(self, target: SegmentationTarget) -> None:
+        weights, count = self.loss.class_weights, len(target.classes)
+        if isinstance(weights, tuple) and len(weights) != count:
+            raise ValueError(f"loss.class_weights has {len(weights)} weights for {count} classes")
+        if count > 2 and (self.inference.threshold, self.inference.minimum_area) != (0.5, 0):
+            raise ValueError("inference.threshold and minimum_area concern two classes; leave them at 0.5 and 0")
+
+    def _refuse_what_needs_classes(self) -> None:
+        asked = {
+            "augmentation.rare_class_crops": self.augmentation.rare_class_crops > 0,
+            "loss.class_weights": self.loss.class_weights != "none",
+            "inference.threshold": self.inference.threshold != 0.5,
+            "inference.minimum_area": self.inference.minimum_area != 0,
+        }
+        wrong = [key for key, is_asked in asked.items() if is_asked]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} need{'s' if len(wrong) == 1 else ''} a target of classes")
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe as plain YAML-ready values."""

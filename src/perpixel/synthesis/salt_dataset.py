@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,8 @@ from numpy.typing import NDArray
 from perpixel import rle
 from perpixel.errors import RequestError
 from perpixel.images import write_label_map
-from perpixel.run import write_json, write_rows
+from perpixel.run import write_rows
+from perpixel.synthesis.folder import begin, finish
 from perpixel.synthesis.seismic import NO_SALT_SHARE, Mosaic, make_mosaic
 
 __all__ = ["DEPTH_RANGE", "TILE", "Tile", "cut_tiles", "synthesize_salt"]
@@ -33,7 +32,6 @@ _COVERAGE = (0.001, 0.016, 0.064, 0.136, 0.237, 0.362, 0.480, 0.601, 0.750, 0.91
 _TILES_A_MOSAIC = 8
 _ID_SPACE = 16**10  # ids are 10 hexadecimal digits
 _VERSION = 1  # of the generator: to be raised whenever it draws other pictures from the same seed
-_FINISHED, _PARTIAL = "synthesis.json", "synthesis.partial.json"
 
 
 @dataclass(frozen=True)
@@ -91,13 +89,10 @@ def synthesize_salt(
             cure="Correct the numbers.",
         )
     arguments = {"kind": "salt", "version": _VERSION, "count": count, "test_count": test_count, "seed": seed}
-    if _is_finished(out_dir, arguments):
+    if begin(out_dir, arguments):
         if progress:
             progress(total, total)
         return
-    write_json(out_dir / _PARTIAL, arguments)
-    for left_over in out_dir.rglob(".*.tmp"):  # of a killed call
-        left_over.unlink()
     train_rows, depth_rows, group_rows = [], [], []
     for group in _groups(count, test_count, seed):
         for tile_id, tile in zip(group.ids, _write_tiles(out_dir, group, seed), strict=True):
@@ -109,7 +104,7 @@ def synthesize_salt(
             progress(len(group_rows), total)
     for name, rows in (("train.csv", train_rows), ("depths.csv", depth_rows), ("groups.csv", group_rows)):
         write_rows(out_dir / name, sorted(rows, key=lambda row: str(row["id"])))
-    os.replace(out_dir / _PARTIAL, out_dir / _FINISHED)  # the last step: only now the set is whole
+    finish(out_dir)
 
 
 def cut_tiles(rng: Generator, mosaic: Mosaic, count: int) -> list[Tile]:
@@ -177,28 +172,3 @@ def _write_tiles(out_dir: Path, group: _Group, seed: int) -> list[Tile]:
             if not path.exists():  # files appear whole or not at all
                 write_label_map(path, pixels_hw)  # numbers as they are: 8 bits if they suffice, else 16
     return tiles
-
-
-def _is_finished(out_dir: Path, arguments: dict[str, Any]) -> bool:
-    """Whether ``out_dir`` already holds the data set; False if it is to be begun or continued.
-
-    Raises:
-        RequestError: the folder holds something else.
-    """
-    for name in (_FINISHED, _PARTIAL):
-        if (out_dir / name).is_file():
-            found = (out_dir / name).read_text(encoding="utf-8")
-            if found.split() == json.dumps(arguments, indent=2).split():
-                return name == _FINISHED
-            what = f"this folder holds another synthetic data set: {' '.join(found.split())}"
-            break
-    else:
-        if not out_dir.exists() or (out_dir.is_dir() and all(path.name.startswith(".") for path in out_dir.iterdir())):
-            return False
-        what = "this folder holds other files" if out_dir.is_dir() else "this is not a folder"
-    raise RequestError(
-        what,
-        where=out_dir,
-        rule=f"A data set is written to a folder of its own; this one would be {json.dumps(arguments)}.",
-        cure="Give another folder, or remove this one.",
-    )

@@ -21,7 +21,8 @@ class Material:
 
     Attributes:
         name: unique in a scene; meshes of one material are drawn as one shape.
-        texture_hwc: float32 linear RGB, tiled over ``uv_n2``; multiplies the vertex colours. None: vertex colours alone.
+        texture_hwc: float32 linear RGB, tiled over ``uv_n2``; multiplies the vertex colours. None: they
+            alone. Drawn exactly where all its colours lie on one line, from a dark one to a light one; else nearly.
         roughness: 0 mirror to 1 matte. metallic: 0 or 1. transmission: 0 opaque to 1 clear glass.
         translucency: share of the light that shines through a thin leaf, 0 to 1.
     """

@@ -1,7 +1,8 @@
 """Tasks: what a pixel means."""
 
-from perpixel.recipe import Recipe
+from perpixel.recipe import DepthTarget, Recipe
 from perpixel.tasks.base import Decision, Metrics, Scored, Task, TaskLoss
+from perpixel.tasks.depth import DepthTask
 from perpixel.tasks.segmentation import SegmentationTask, check_monitor
 
 __all__ = ["Decision", "Metrics", "Scored", "Task", "TaskLoss", "build_task", "check_monitor"]
@@ -9,4 +10,6 @@ __all__ = ["Decision", "Metrics", "Scored", "Task", "TaskLoss", "build_task", "c
 
 def build_task(recipe: Recipe) -> Task:
     """The task of a recipe."""
+    if isinstance(recipe.target, DepthTarget):
+        return DepthTask(recipe.target, recipe.loss, recipe.inference)
     return SegmentationTask(recipe.target, recipe.loss, recipe.inference)

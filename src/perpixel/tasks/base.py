@@ -27,9 +27,13 @@ class Metrics(Protocol):
     """An accumulator of figures: sums over images."""
 
     def update(
-        self, predicted_hw: NDArray[Any], target_hw: NDArray[Any], valid_hw: NDArray[np.bool_]
+        self,
+        predicted_hw: NDArray[Any],
+        target_hw: NDArray[Any],
+        valid_hw: NDArray[np.bool_],
+        confidence_hw: NDArray[np.float32],
     ) -> dict[str, float]:
-        """Add one image; returns its own figures."""
+        """Add one image; ``confidence_hw`` is what `Task.confidence` says. Returns its own figures."""
 
     def compute(self) -> dict[str, float]:
         """The figures of all images so far."""
@@ -44,7 +48,13 @@ class Task(ABC):
     #: channels that the network puts out
     out_channels: int
     #: target value of pixels without truth; `valid` is False there
-    fill: int
+    fill: float
+    #: whether what is enlarged by s comes nearer by s: its target is then divided by s
+    zoom_divides: bool = False
+    #: endings of the files that are written of a prediction; the first one's holds the data set's own values
+    prediction_files: tuple[str, ...]
+    #: what the colours of the ``error`` panel mean, in a few words
+    error_legend: str
 
     @property
     @abstractmethod
@@ -52,8 +62,8 @@ class Task(ABC):
         """A text that changes whenever the same target file would be read differently."""
 
     @abstractmethod
-    def decode_target(self, path: Path) -> NDArray[Any]:
-        """Read a target file without loss as target_hw; raises DataError."""
+    def decode_target(self, path: Path, notes: list[str] | None = None) -> NDArray[Any]:
+        """Read a target file without loss as target_hw; what had to be done goes to ``notes``; raises DataError."""
 
     @abstractmethod
     def valid(self, target_hw: NDArray[Any]) -> NDArray[np.bool_]:
@@ -68,6 +78,10 @@ class Task(ABC):
         """Facts of a subset's targets for log and manifest, such as the share of each class."""
 
     @abstractmethod
+    def facts_table(self, facts: Mapping[str, Any]) -> str:
+        """What `describe` said of the training targets, as lines for a person."""
+
+    @abstractmethod
     def loss(self, facts: Mapping[str, Any]) -> TaskLoss:
         """The training loss; ``facts`` are what `describe` said of the training targets."""
 
@@ -78,6 +92,10 @@ class Task(ABC):
     @abstractmethod
     def finalize(self, scores_khw: NDArray[np.float32], decision: Decision) -> NDArray[Any]:
         """Scores at the original size to the prediction."""
+
+    @abstractmethod
+    def confidence(self, scores_khw: NDArray[np.float32], prediction_hw: NDArray[Any]) -> NDArray[np.float32]:
+        """How sure the network is of each pixel of a prediction, confidence_hw in 0..1."""
 
     @abstractmethod
     def first_decision(self) -> Decision:
@@ -105,12 +123,29 @@ class Task(ABC):
         """A colour picture of a prediction or a target, image_hwc."""
 
     @abstractmethod
-    def overlay(self, image_hwc: NDArray[np.uint8], prediction_hw: NDArray[Any]) -> NDArray[np.uint8]:
-        """The picture with the prediction over it, image_hwc."""
+    def panels(
+        self, image_hwc: NDArray[np.uint8], prediction_hw: NDArray[Any], target_hw: NDArray[Any] | None = None
+    ) -> dict[str, NDArray[np.uint8]]:
+        """Pictures to look at side by side, image_hwc each: ``input`` and ``prediction``; with a target also ``truth``
+        and ``error``, of which `error_legend` says what it shows."""
 
     @abstractmethod
-    def write_prediction(self, path: Path, prediction_hw: NDArray[Any]) -> None:
-        """Write a prediction in the values that the data set's own targets have."""
+    def guards(self, figures: Mapping[str, float]) -> list[str]:
+        """Sentences on what makes these figures of an evaluation unbelievable; none when all is well."""
+
+    @abstractmethod
+    def write_prediction(
+        self,
+        stem: Path,
+        image_hwc: NDArray[np.uint8],
+        scores_khw: NDArray[np.float32],
+        prediction_hw: NDArray[Any],
+    ) -> list[Path]:
+        """Write all that is told of a predicted image: ``<stem><ending>`` for each of `prediction_files`."""
+
+    @abstractmethod
+    def require_same_maps(self, other: Task, where: Path) -> None:
+        """Raise RequestError unless targets that ``other`` reads can be held against predictions of this task."""
 
     @abstractmethod
     def submission_mask(self, prediction_hw: NDArray[Any]) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from perpixel.errors import RecipeError, RequestError
+from perpixel.images import write_image, write_label_map
 from perpixel.losses import LossOptions, WarmStartLoss, WeightedLoss
 from perpixel.metrics import SegmentationMetrics
 from perpixel.recipe import InferenceSection, LossSection, SegmentationTarget, parse_loss
@@ -20,26 +21,31 @@ from perpixel.tasks.classmap import IGNORED, ClassMap
 
 _THRESHOLDS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
 _AREAS = (0, 20, 50, 100, 200)
+_FOREGROUND_ALONE = {"dice", "jaccard", "lovasz", "tversky"}  # set losses, when there are two classes
 
 
 class SegmentationTask(Task):
     """With two classes the network puts out one logit, that of the second class (the foreground)."""
 
     fill = IGNORED
+    error_legend = "wrong pixels white"
+    prediction_files = (".png", "_color.png", "_overlay.png", "_confidence.png")
 
     def __init__(self, target: SegmentationTarget, loss: LossSection, inference: InferenceSection) -> None:
+        """Raises RecipeError when ``loss`` weighs classes and no term of it would see that."""
         self.target, self.loss_section, self.inference = target, loss, inference
         self.class_map = ClassMap(target)
         self.class_names = [spec.name for spec in target.classes]
         self.binary = len(self.class_names) == 2
         self.out_channels = 1 if self.binary else len(self.class_names)
+        self._check_weights_change_something()
 
     @property
     def meaning(self) -> str:
         return self.target.model_dump_json(exclude={"classes": {"__all__": {"color"}}})
 
-    def decode_target(self, path: Path) -> NDArray[np.uint8]:
-        return self.class_map.read(path)
+    def decode_target(self, path: Path, notes: list[str] | None = None) -> NDArray[np.uint8]:
+        return self.class_map.read(path, notes)
 
     def valid(self, target_hw: NDArray[Any]) -> NDArray[np.bool_]:
         valid_hw: NDArray[np.bool_] = target_hw != IGNORED
@@ -53,29 +59,64 @@ class SegmentationTask(Task):
     def describe(self, targets: Iterable[NDArray[Any]]) -> dict[str, Any]:
         pixels = np.zeros(256, dtype=np.int64)
         images = np.zeros(256, dtype=np.int64)
+        total = 0
         for target_hw in targets:
+            total += 1
             counts = np.bincount(target_hw.reshape(-1), minlength=256)
             pixels += counts
             images += counts > 0
         names = self.class_names
         return {
+            "images": total,
             "class_pixels": {name: int(pixels[index]) for index, name in enumerate(names)},
             "images_with_class": {name: int(images[index]) for index, name in enumerate(names)},
             "ignored_pixels": int(pixels[IGNORED]),
         }
 
     def class_weights(self, facts: Mapping[str, Any]) -> torch.Tensor | None:
-        """``balanced``: total / (K * pixels of the class), over the classes present; a tuple: as it stands."""
+        """A weight a class, float32; None when all weigh alike.
+
+        From the share p of the class among the pixels with truth: ``balanced`` is 1 / (K p) over the K classes
+        present, 1 for the others; ``log_balanced`` is 1 / ln(1.02 + p) (ENet, Paszke et al. 2016), between 1.4
+        and 50.5. A tuple is taken as it stands.
+        """
         chosen = self.loss_section.class_weights
         if chosen == "none":
             return None
         if isinstance(chosen, tuple):
             return torch.tensor(chosen, dtype=torch.float32)
         counts = np.array(list(facts["class_pixels"].values()), dtype=float)
+        if chosen == "log_balanced":
+            return torch.tensor(1 / np.log(1.02 + counts / max(1.0, counts.sum())), dtype=torch.float32)
         present = counts > 0
         weights = np.ones(len(counts))
         weights[present] = counts.sum() / (present.sum() * counts[present])
         return torch.tensor(weights, dtype=torch.float32)
+
+    def facts_table(self, facts: Mapping[str, Any]) -> str:
+        pixels, images = facts["class_pixels"], facts["images_with_class"]
+        known = sum(pixels.values())
+        weights = self.class_weights(facts)
+        weight_k = [1.0] * len(pixels) if weights is None else weights.tolist()
+        width = max(len("class"), *map(len, pixels))
+        lines = [f"training targets: {facts['images']} images", f"  {'class':{width}}  pixels     images  loss weight"]
+        for name, weight in zip(pixels, weight_k, strict=True):
+            share = pixels[name] / known if known else 0.0
+            absent = "" if pixels[name] else "  WARNING: no training image has it, so it cannot be learned"
+            lines.append(f"  {name:{width}}  {share:8.4%}  {images[name]:7}  {weight:11.3f}{absent}")
+        ignored = facts["ignored_pixels"]
+        return "\n".join([*lines, f"  ignored: {ignored / max(1, ignored + known):.4%} of all pixels"])
+
+    def _check_weights_change_something(self) -> None:
+        section = self.loss_section
+        names = {name for loss in (section.name, section.warm_start or section.name) for _, name in parse_loss(loss)}
+        if self.binary and section.class_weights != "none" and names <= _FOREGROUND_ALONE:
+            raise RecipeError(
+                "class weights would change nothing",
+                where="loss.class_weights",
+                rule=f"with two classes, {', '.join(sorted(_FOREGROUND_ALONE))} know the foreground alone.",
+                cure="set loss.class_weights=none, or add bce, cross_entropy or focal to loss.name.",
+            )
 
     def loss(self, facts: Mapping[str, Any]) -> TaskLoss:
         section = self.loss_section
@@ -107,6 +148,15 @@ class SegmentationTask(Task):
         mask_hw = (scores_khw[0] > decision["threshold"]).astype(np.uint8)
         return _drop_small(mask_hw, int(decision["minimum_area"]))
 
+    def confidence(self, scores_khw: NDArray[np.float32], prediction_hw: NDArray[Any]) -> NDArray[np.float32]:
+        """Probability of the predicted class; below 0.5 where the decision overrules it, 0 where there is no number."""
+        if self.binary:
+            sure_hw = np.where(prediction_hw == 1, scores_khw[0], 1 - scores_khw[0])
+        else:
+            sure_hw = np.take_along_axis(scores_khw, prediction_hw[None].astype(np.int64), axis=0)[0]
+        confidence_hw: NDArray[np.float32] = np.clip(np.nan_to_num(sure_hw, nan=0.0), 0, 1).astype(np.float32)
+        return confidence_hw
+
     def first_decision(self) -> Decision:
         threshold, area = self.inference.threshold, self.inference.minimum_area
         return {
@@ -131,7 +181,8 @@ class SegmentationTask(Task):
         for scores_khw, target_hw in scored:
             valid_hw = self.valid(target_hw)
             for candidate, total in zip(candidates, totals, strict=True):
-                total.update(self.finalize(scores_khw, candidate), target_hw, valid_hw)
+                predicted_hw = self.finalize(scores_khw, candidate)
+                total.update(predicted_hw, target_hw, valid_hw, self.confidence(scores_khw, predicted_hw))
         sign = 1 if totals[0].infos()[monitor].direction == "higher" else -1
         figures = [sign * total.compute()[monitor] for total in totals]
         # nan: the class is nowhere, and not predicted either; no other decision is better than that.
@@ -150,14 +201,67 @@ class SegmentationTask(Task):
         color_hwc: NDArray[np.uint8] = self.class_map.palette_k3[prediction_hw]
         return color_hwc
 
+    def panels(
+        self, image_hwc: NDArray[np.uint8], prediction_hw: NDArray[Any], target_hw: NDArray[Any] | None = None
+    ) -> dict[str, NDArray[np.uint8]]:
+        """Classes lie over the picture; in the error, wrong pixels are white."""
+        prediction_hwc = self.overlay(image_hwc, prediction_hw)
+        if target_hw is None:
+            return {"input": image_hwc, "prediction": prediction_hwc}
+        wrong_hw = (prediction_hw != target_hw) & self.valid(target_hw)
+        return {
+            "input": image_hwc,
+            "truth": self.overlay(image_hwc, target_hw),
+            "prediction": prediction_hwc,
+            "error": np.where(wrong_hw[..., None], np.uint8(255), (image_hwc * 0.35).astype(np.uint8)),
+        }
+
+    def guards(self, figures: Mapping[str, float]) -> list[str]:
+        """None of its own: a map of one class is what the baselines are compared with."""
+        return []
+
     def overlay(self, image_hwc: NDArray[np.uint8], prediction_hw: NDArray[Any]) -> NDArray[np.uint8]:
         """Every class over the picture; with two classes, the foreground alone."""
         mixed = np.rint(0.55 * image_hwc + 0.45 * self.paint(prediction_hw)).astype(np.uint8)
         covered = prediction_hw == 1 if self.binary else prediction_hw != IGNORED
         return np.where(covered[..., None], mixed, image_hwc)
 
-    def write_prediction(self, path: Path, prediction_hw: NDArray[Any]) -> None:
-        self.class_map.write(path, prediction_hw)
+    def write_prediction(
+        self,
+        stem: Path,
+        image_hwc: NDArray[np.uint8],
+        scores_khw: NDArray[np.float32],
+        prediction_hw: NDArray[Any],
+    ) -> list[Path]:
+        """Raw values, the classes' colours, these over the picture, and the confidence: 8 bits, 255 for 1."""
+        raw, color, overlay, confidence = files = [stem.with_name(stem.name + end) for end in self.prediction_files]
+        self.class_map.write(raw, prediction_hw)
+        write_image(color, self.paint(prediction_hw))
+        write_image(overlay, self.overlay(image_hwc, prediction_hw))
+        write_label_map(confidence, np.rint(255 * self.confidence(scores_khw, prediction_hw)).astype(np.uint8))
+        return files
+
+    def require_same_maps(self, other: Task, where: Path) -> None:
+        """Classes are told by their names, in their order; the raw values that stand for them may be others."""
+        names = other.class_names if isinstance(other, SegmentationTask) else []
+        if names == self.class_names:
+            return
+        lacking = [name for name in self.class_names if name not in names]
+        foreign = [name for name in names if name not in self.class_names]
+        raise RequestError(
+            "the classes of this recipe are not those of the run",
+            where=where,
+            details=[
+                f"the run's: {', '.join(self.class_names)}",
+                f"this recipe's: {', '.join(names) or 'it is no segmentation'}",
+                *([f"not in this recipe: {', '.join(lacking)}"] if lacking else []),
+                *([f"not in the run: {', '.join(foreign)}"] if foreign else []),
+            ],
+            rule="figures compare class with class, so names and order agree; raw values and colours may differ.",
+            cure="write the run's classes into target.classes in the run's order, each with the raw values that it has"
+            " in these files (a class that they lack: a value that they do not hold); all other values belong in"
+            " target.ignore.",
+        )
 
     def submission_mask(self, prediction_hw: NDArray[Any]) -> NDArray[np.bool_]:
         if not self.binary:
@@ -170,12 +274,12 @@ class SegmentationTask(Task):
 
 def check_monitor(task: Task, monitor: str) -> None:
     """Raise RecipeError when the monitored figure is not one of the task's."""
-    infos = task.metrics().infos()
-    if monitor not in infos or infos[monitor].direction not in ("higher", "lower"):
+    figures = [key for key, info in task.metrics().infos().items() if info.direction != "neither"]
+    if monitor not in figures:
         raise RecipeError(
             f"no figure to monitor is named {monitor!r}",
             where="training.monitor",
-            rule=f"figures: {', '.join(sorted(infos))}.",
+            rule=f"figures: {', '.join(sorted(figures))}.",
         )
 
 

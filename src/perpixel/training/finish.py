@@ -6,7 +6,7 @@ from perpixel.console import Console
 from perpixel.errors import RunError
 from perpixel.evaluation.evaluate import chosen_on_validation, evaluate_samples, scored_samples, write_evaluation
 from perpixel.evaluation.gallery import write_gallery
-from perpixel.evaluation.guards import no_better_than_baseline
+from perpixel.evaluation.guards import warnings_of
 from perpixel.inference.predictor import Predictor
 from perpixel.recipe import Recipe
 from perpixel.run import Run, write_json
@@ -70,7 +70,6 @@ def _evaluate(
     write_evaluation(run, subset, evaluation, protocol)
     gallery = run.evaluation_dir(subset) / "gallery.png"
     write_gallery(gallery, predictor, material.decoded, positions, evaluation, monitor)
-    warning = no_better_than_baseline(evaluation, monitor)
-    if warning:
+    for warning in warnings_of(evaluation, predictor.task, monitor):
         console.say(f"{subset}: {warning}")
     console.say(f"{subset}: {monitor} {evaluation.figures[monitor]:.4f} on {len(positions)} images")

@@ -66,5 +66,5 @@ def prepare(recipe: Recipe, task: Task, console: Console, split_of: Run | None =
     facts = task.describe(decoded.target(i) for i, s in enumerate(samples) if subsets[s.id] == "train")
     counts = {name: list(subsets.values()).count(name) for name in sorted(set(subsets.values()))}
     console.say(f"split {recipe.split.method}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
-    console.say(f"training targets: {facts}")
+    console.say(task.facts_table(facts))
     return Material(samples, decoded, subsets, groups, facts, key)

@@ -26,6 +26,7 @@ from perpixel.training.fit import fit, stop_asked
 from perpixel.training.loop import TrainingModule, seed_everything
 from perpixel.training.material import Material, prepare
 from perpixel.training.precision import choose_precision
+from perpixel.training.starting import StartingRun, say_weights, starting_weights, weights_facts
 
 
 def train(
@@ -51,13 +52,15 @@ def train(
         return run
     task = build_task(recipe)
     check_monitor(task, recipe.training.monitor)
+    weights, source = starting_weights(recipe.model.weights)
     material = prepare(recipe, task, console, run if resume and run.split_path.is_file() else None)
     seed_everything([recipe.training.seed & 0xFFFFFFFF])
-    model = _build(recipe, task, console)
+    model = _build(recipe, task, weights)
+    _say_model(recipe, model, source, console)
     recipe = _settle(recipe, model, console)
     run.write_recipe(recipe)
     run.write_split(material.subsets, material.groups)
-    run.update_manifest(**_facts(recipe, run, model, material))
+    run.update_manifest(**_facts(recipe, run, model, source, material))
     module = _module(recipe, run, task, model, material, console)
     module.restore()
     fit(module, recipe, run, console)
@@ -105,28 +108,28 @@ def _continued(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
     return stored
 
 
-def _build(recipe: Recipe, task: Task, console: Console) -> PixelModel:
+def _build(recipe: Recipe, task: Task, weights: str) -> PixelModel:
     section = recipe.model
     model = build_model(
         architecture=section.architecture,
         encoder=section.encoder,
-        weights=section.weights,
+        weights=weights,
         out_channels=task.out_channels,
         decoder_norm=section.decoder_norm,
         decoder_attention=section.decoder_attention,
     )
     if section.freeze_encoder:
         model.freeze_encoder()
-    report, counts = model.weights_report, model.parameter_counts()
+    return model
+
+
+def _say_model(recipe: Recipe, model: PixelModel, source: StartingRun | None, console: Console) -> None:
+    section, counts = recipe.model, model.parameter_counts()
     console.say(
         f"model {section.architecture} on {section.encoder}: {counts['trained']:,} parameters train,"
         f" {counts['frozen']:,} are frozen"
     )
-    console.say(
-        f"weights {report.source}: {report.loaded} tensors loaded, {len(report.missing)} missing,"
-        f" {len(report.unexpected)} unexpected"
-    )
-    return model
+    say_weights(model.weights_report, source, console)
 
 
 def _settle(recipe: Recipe, model: PixelModel, console: Console) -> Recipe:
@@ -143,9 +146,10 @@ def _settle(recipe: Recipe, model: PixelModel, console: Console) -> Recipe:
     return recipe.model_copy(update={"training": settled})
 
 
-def _facts(recipe: Recipe, run: Run, model: PixelModel, material: Material) -> dict[str, Any]:
+def _facts(
+    recipe: Recipe, run: Run, model: PixelModel, source: StartingRun | None, material: Material
+) -> dict[str, Any]:
     packages = ("perpixel", "torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "numpy")
-    report = model.weights_report
     return {
         "status": "running",
         "versions": {name: metadata.version(name) for name in packages} | {"python": platform.python_version()},
@@ -157,13 +161,7 @@ def _facts(recipe: Recipe, run: Run, model: PixelModel, material: Material) -> d
             "fingerprint": material.fingerprint,
             "training_targets": material.facts,
         },
-        "weights": {
-            "source": report.source,
-            "file": report.file,
-            "loaded": report.loaded,
-            "missing": report.missing,
-            "unexpected": report.unexpected,
-        },
+        "weights": weights_facts(model.weights_report, source),
         "parameters": model.parameter_counts(),
         "resumed": int(run.manifest.get("resumed", -1)) + 1,
     }
@@ -192,6 +190,7 @@ def _module(
             input_section=recipe.input,
             augmentation=recipe.augmentation,
             fill=task.fill,
+            zoom_divides=task.zoom_divides,
             seed=seed,
             epoch=epoch,
         )

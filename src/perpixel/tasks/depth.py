@@ -1,0 +1,252 @@
+"""Depth: each pixel is a distance along the camera's axis, in metres."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from perpixel.depth_codec import DepthCodec
+from perpixel.depth_files import write_numbers
+from perpixel.depth_maps import paint_depth, smooth_depth
+from perpixel.errors import RequestError
+from perpixel.images import write_image
+from perpixel.losses import DepthLossOptions, WeightedDepthLoss
+from perpixel.metrics import DepthMetrics
+from perpixel.metrics.depth_guards import inverted, predictions_on_a_clamp, wrong_unit
+from perpixel.recipe import DepthTarget, InferenceSection, LossSection, parse_loss
+from perpixel.tasks.base import Decision, Scored, Task, TaskLoss
+
+_NEAREST = 1e-3  # metres; figures and logarithms need a depth above 0
+_MAP_SIZE = (24, 32)  # height and width of the mean depth map that is kept as a fact
+_LEVELS = np.geomspace(_NEAREST, 1e5, 4001)  # metres; a step is half a percent
+
+
+class DepthTask(Task):
+    """The network puts out one channel; ``target.output`` says how it is read.
+
+    Targets are float32 metres, nan where there is no reading. Predictions are metres too, or, of a network that knows
+    depth up to scale and shift only (``relative``), disparity: larger where it is nearer.
+    """
+
+    fill = math.nan
+    out_channels = 1
+    error_legend = "|prediction - truth| / truth, black 0 to bright 0.5"
+
+    def __init__(self, target: DepthTarget, loss: LossSection, inference: InferenceSection) -> None:
+        self.target, self.loss_section, self.inference = target, loss, inference
+        self.codec = DepthCodec(**target.codec_settings())
+        self.relative = target.output == "relative"
+        self.zoom_divides = not (target.scale_free or self.relative)
+        self.nearest, self.farthest = max(target.minimum_m, _NEAREST), target.maximum_m
+        self.prediction_files = (".npy", "_color.png") if self.relative else (".npy", ".png", "_color.png")
+
+    @property
+    def meaning(self) -> str:
+        return self.target.model_dump_json(exclude={"output", "crop", "scale_free"})
+
+    def decode_target(self, path: Path, notes: list[str] | None = None) -> NDArray[np.float32]:
+        depth_hw, valid_hw = self.codec.read(path)
+        return np.where(valid_hw, depth_hw, np.float32(np.nan))
+
+    def valid(self, target_hw: NDArray[Any]) -> NDArray[np.bool_]:
+        valid_hw: NDArray[np.bool_] = np.isfinite(target_hw)
+        return valid_hw
+
+    def stratum_value(self, target_hw: NDArray[Any]) -> float:
+        """Median depth in metres."""
+        metres = target_hw[self.valid(target_hw)]
+        return float(np.median(metres)) if len(metres) else 0.0
+
+    def describe(self, targets: Iterable[NDArray[Any]]) -> dict[str, Any]:
+        counts = np.zeros(len(_LEVELS) + 1, dtype=np.int64)
+        total, kept = np.zeros(_MAP_SIZE), np.zeros(_MAP_SIZE)
+        images = pixels = 0
+        for target_hw in targets:
+            valid_hw = self.valid(target_hw)
+            counts += np.bincount(np.searchsorted(_LEVELS, target_hw[valid_hw]), minlength=len(counts))
+            size = _MAP_SIZE[::-1]
+            total += cv2.resize(np.where(valid_hw, target_hw, 0).astype(np.float64), size, interpolation=cv2.INTER_AREA)
+            kept += cv2.resize(valid_hw.astype(np.float64), size, interpolation=cv2.INTER_AREA)
+            images, pixels = images + 1, pixels + valid_hw.size
+        share = np.cumsum(counts) / max(1, counts.sum())
+        quantiles = {
+            q: float(_LEVELS[min(int(np.searchsorted(share, q / 100)), len(_LEVELS) - 1)]) for q in (1, 50, 99)
+        }
+        mean_map = np.where(kept > 0, total / np.maximum(kept, 1e-9), quantiles[50])
+        return {
+            "images": images,
+            "valid_share": float(counts.sum() / max(1, pixels)),
+            "quantiles_m": {str(q): round(value, 4) for q, value in quantiles.items()},
+            "mean_map_m": np.round(mean_map, 4).tolist(),
+        }
+
+    def facts_table(self, facts: Mapping[str, Any]) -> str:
+        near, middle, far = facts["quantiles_m"].values()
+        return (
+            f"training targets: {facts['images']} depth maps, {facts['valid_share']:.1%} of the pixels have a reading;"
+            f" 1 % are nearer than {near:.3g} m, half than {middle:.3g} m, 99 % than {far:.3g} m"
+        )
+
+    def loss(self, facts: Mapping[str, Any]) -> TaskLoss:
+        section = self.loss_section
+        options = DepthLossOptions(
+            per_image=section.per_image, silog_alpha=section.silog_alpha, silog_beta=section.silog_beta
+        )
+        weighted = [
+            WeightedDepthLoss(parse_loss(name), options, relative=self.relative)
+            for name in (section.warm_start or section.name, section.name)
+        ]
+
+        def compute(epoch: int, output_bkhw: torch.Tensor, target_bhw: torch.Tensor) -> torch.Tensor:
+            chosen = weighted[epoch >= section.warm_start_epochs]
+            return chosen(self.scores(output_bkhw)[:, 0], target_bhw, torch.isfinite(target_bhw))
+
+        return compute
+
+    def scores(self, output_bkhw: torch.Tensor) -> torch.Tensor:
+        """Metres, not limited to the range yet; of a relative network disparity."""
+        output_bkhw = output_bkhw.float()
+        return output_bkhw.exp() if self.target.output == "log" else output_bkhw
+
+    def finalize(self, scores_khw: NDArray[np.float32], decision: Decision) -> NDArray[np.float32]:
+        depth_hw = scores_khw[0]
+        if self.inference.smooth_sigma > 0:
+            depth_hw = smooth_depth(depth_hw, np.isfinite(depth_hw), self.inference.smooth_sigma)
+        limited_hw: NDArray[np.float32] = depth_hw if self.relative else depth_hw.clip(self.nearest, self.farthest)
+        return limited_hw.astype(np.float32, copy=False)
+
+    def confidence(self, scores_khw: NDArray[np.float32], prediction_hw: NDArray[Any]) -> NDArray[np.float32]:
+        """1 everywhere: a network of depth says nothing of how sure it is."""
+        return np.ones(prediction_hw.shape, dtype=np.float32)
+
+    def first_decision(self) -> Decision:
+        return {}
+
+    @property
+    def decides_on_validation(self) -> bool:
+        return False
+
+    def choose(self, scored: Iterable[Scored], monitor: str) -> Decision:
+        return {}
+
+    def metrics(self) -> DepthMetrics:
+        return DepthMetrics(
+            maximum_m=self.farthest,
+            minimum_m=self.nearest,
+            crop=self.target.crop,
+            predicts="disparity" if self.relative else "metres",
+        )
+
+    def baselines(self, facts: Mapping[str, Any]) -> dict[str, Callable[[tuple[int, int]], NDArray[Any]]]:
+        """The median of the training pixels everywhere, which of all constants has the least mean absolute error, and
+        the mean of the training maps."""
+        median = float(facts["quantiles_m"]["50"])
+        mean_hw = np.asarray(facts["mean_map_m"], dtype=np.float32)
+
+        def constant(size_hw: tuple[int, int]) -> NDArray[np.float32]:
+            return self._from_metres(np.full(size_hw, median, dtype=np.float32))
+
+        def mean_map(size_hw: tuple[int, int]) -> NDArray[np.float32]:
+            resized_hw = cv2.resize(mean_hw, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+            return self._from_metres(np.asarray(resized_hw, dtype=np.float32))
+
+        return {"constant": constant, "mean map": mean_map}
+
+    def guards(self, figures: Mapping[str, float]) -> list[str]:
+        found = [inverted(figures["rank_correlation"])]
+        if not self.relative:
+            found += [predictions_on_a_clamp(figures["share_at_clamp"]), wrong_unit(figures["median_ratio"])]
+        return [sentence for sentence in found if sentence]
+
+    def panels(
+        self, image_hwc: NDArray[np.uint8], prediction_hw: NDArray[Any], target_hw: NDArray[Any] | None = None
+    ) -> dict[str, NDArray[np.uint8]]:
+        """Truth and prediction share one range of colours, that of the truth; the error is |p - t| / t from 0 to 0.5."""
+        if target_hw is None:
+            return {"input": image_hwc, "prediction": self.paint(prediction_hw)}
+        valid_hw = self.valid(target_hw)
+        if self.relative:
+            prediction_hw = self._to_metres_like(prediction_hw, target_hw, valid_hw)
+        near, far = _range(target_hw[valid_hw], (self.nearest, self.farthest))
+        error_hw = np.abs(prediction_hw - np.where(valid_hw, target_hw, 1)) / np.where(valid_hw, target_hw, 1)
+        return {
+            "input": image_hwc,
+            "truth": paint_depth(target_hw, valid_hw, near, far),
+            "prediction": paint_depth(prediction_hw, np.isfinite(prediction_hw), near, far),
+            "error": _paint_error(error_hw, valid_hw),
+        }
+
+    def paint(self, prediction_hw: NDArray[Any]) -> NDArray[np.uint8]:
+        """Turbo colours over the map's own range, red near, blue far."""
+        valid_hw = np.isfinite(prediction_hw)
+        near, far = _range(prediction_hw[valid_hw], (0.0, 1.0))
+        if self.relative:  # large disparities are near
+            return paint_depth(-prediction_hw, valid_hw, -far, -near)
+        return paint_depth(prediction_hw, valid_hw, near, far)
+
+    def write_prediction(
+        self,
+        stem: Path,
+        image_hwc: NDArray[np.uint8],
+        scores_khw: NDArray[np.float32],
+        prediction_hw: NDArray[Any],
+    ) -> list[Path]:
+        """Metres as float32 NPY and as 16-bit PNG, and a picture in colours."""
+        files = [stem.with_name(stem.name + end) for end in self.prediction_files]
+        write_numbers(files[0], prediction_hw)
+        if not self.relative:
+            self._millimetres.write(files[1], prediction_hw, np.isfinite(prediction_hw))
+        write_image(files[-1], self.paint(prediction_hw))
+        return files
+
+    @property
+    def _millimetres(self) -> DepthCodec:
+        """Millimetres as far as 16 bits carry them, else 1/256 m, as KITTI has it."""
+        return DepthCodec(stored="uint16", scale=0.001 if self.farthest <= 65.535 else 1 / 256)
+
+    def require_same_maps(self, other: Task, where: Path) -> None:
+        """Any two depth maps compare: both are read as metres."""
+        if not isinstance(other, DepthTask):
+            raise RequestError("this recipe's targets are no depth, as the run's are", where=where)
+
+    def submission_mask(self, prediction_hw: NDArray[Any]) -> NDArray[np.bool_]:
+        raise RequestError("a run-length submission holds masks, and this run predicts depth")
+
+    def _from_metres(self, depth_hw: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.reciprocal(depth_hw) if self.relative else depth_hw
+
+    def _to_metres_like(
+        self, disparity_hw: NDArray[Any], target_hw: NDArray[Any], valid_hw: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """For a picture beside the truth: scale and shift that suit the truth best."""
+        from perpixel.metrics.alignment import affine_alignment
+
+        if np.count_nonzero(valid_hw) < 2:
+            return np.full(disparity_hw.shape, self.farthest, dtype=np.float32)
+        aligned = affine_alignment(
+            disparity_hw[valid_hw].astype(np.float64), 1 / target_hw[valid_hw].astype(np.float64)
+        )
+        metres_hw = 1 / np.maximum(aligned(disparity_hw.astype(np.float64)), 1 / self.farthest)
+        return np.asarray(metres_hw, dtype=np.float32)
+
+
+def _range(values: NDArray[Any], otherwise: tuple[float, float]) -> tuple[float, float]:
+    """From the 2nd to the 98th percentile, so that a few stray pixels do not take all the colours."""
+    if not len(values):
+        return otherwise
+    near, far = np.percentile(values, (2, 98))
+    return (float(near), float(far)) if near < far else (float(near), float(near) + 1)
+
+
+def _paint_error(relative_hw: NDArray[Any], valid_hw: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Black where it is right, white from half the true depth on; grey without truth."""
+    level_hw = np.rint(255 * (relative_hw / 0.5).clip(0, 1)).astype(np.uint8)
+    picture_hwc = cv2.applyColorMap(level_hw, cv2.COLORMAP_INFERNO)[..., ::-1]
+    return np.where(valid_hw[..., None], picture_hwc, np.uint8(128))
