@@ -25,6 +25,7 @@ from perpixel.synthesis.scene import (
 )
 
 pytest.importorskip("mitsuba")
+from perpixel.synthesis import render
 from perpixel.synthesis.render import VARIANTS, Renderer
 
 SKY, GROUND, BALL = 10000, 7100, 800
@@ -147,6 +148,16 @@ def test_equal_scenes_and_seeds_give_equal_bytes_and_other_seeds_other_noise() -
         np.testing.assert_array_equal(one, two)
     assert (first.image_hwc != other.image_hwc).any()
     np.testing.assert_array_equal(first.depth_hw, other.depth_hw)
+
+
+def test_the_denoiser_does_not_depend_on_the_number_of_threads() -> None:
+    pytest.importorskip("mitsuba_oidn")
+    noise_hwc = np.random.default_rng(0).random((360, 640, 3), np.float32)
+    results = []
+    for threads in (1, 2):
+        Renderer("scalar", threads=threads)
+        results.append(render._denoise(noise_hwc, noise_hwc, noise_hwc))
+    np.testing.assert_array_equal(*results)
 
 
 def test_the_variants_agree() -> None:

@@ -299,9 +299,9 @@ def test_targets_of_other_raw_values_are_comparable_if_the_classes_agree() -> No
 
 
 def test_submission_masks_and_monitors() -> None:
-    assert task(2).submission_mask(np.array([[0, 1]], dtype=np.uint8)).tolist() == [[False, True]]
-    with pytest.raises(RequestError, match="3 classes"):
-        task(3).submission_mask(np.zeros((1, 1), dtype=np.uint8))
+    assert task(2).submission_map(np.array([[0, 1]], dtype=np.uint8)).tolist() == [[False, True]]
+    raw = [spec.values[0] for spec in task(3).target.classes]
+    assert task(3).submission_map(np.array([[0, 2]], dtype=np.uint8)).tolist() == [[raw[0], raw[2]]]
     check_monitor(task(2), "competition_score")
     with pytest.raises(RecipeError, match="competition_score") as caught:
         check_monitor(task(3), "competition_score")

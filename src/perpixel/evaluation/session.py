@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from perpixel.console import Console
 from perpixel.data.cache import decode_samples
 from perpixel.data.samples import data_root, list_unlabelled
@@ -16,7 +13,7 @@ from perpixel.errors import RequestError
 from perpixel.evaluation.evaluate import Evaluation, chosen_on_validation, evaluate_samples, write_evaluation
 from perpixel.evaluation.guards import warnings_of
 from perpixel.evaluation.pairs import Pairs, evaluation_name, open_pairs
-from perpixel.evaluation.submission import write_submission
+from perpixel.evaluation.submission import Submission
 from perpixel.evaluation.tables import figures_table
 from perpixel.images import read_image
 from perpixel.inference.predictor import Predictor
@@ -105,14 +102,13 @@ def submit_run(run: Run, out: Path, *, data: Path | None, console: Console) -> N
     predictor = Predictor.from_run(run)
     recipe = run.recipe
     samples = list_unlabelled(recipe.data, data_root(recipe.data, data))
-    masks: dict[str, NDArray[np.bool_]] = {}
+    submission = Submission(recipe.submission)
     size = predictor.inference.batch_size
     for start in range(0, len(samples), size):
         chosen = samples[start : start + size]
         predictions = predictor.predict([read_image(sample.image).pixels_hwc for sample in chosen])
         for sample, prediction_hw in zip(chosen, predictions, strict=True):
-            masks[sample.id] = predictor.task.submission_mask(prediction_hw)
+            submission.add(sample.id, predictor.task.submission_map(prediction_hw))
         console.progress("predicting", start + len(chosen), len(samples))
-    write_submission(out, masks)
-    filled = sum(bool(mask.any()) for mask in masks.values())
-    console.say(f"{len(masks)} rows, {filled} with a mask; read back and compared")
+    submission.write(out)
+    console.say(f"{submission.summary}; read back and compared")

@@ -63,7 +63,7 @@ def ssim(output_bchw: Tensor, target_bchw: Tensor, valid_bhw: Tensor | None = No
     if min(output_bchw.shape[-2:]) < _SSIM_WINDOW:
         raise ValueError(f"SSIM needs images of {_SSIM_WINDOW} x {_SSIM_WINDOW}: {tuple(output_bchw.shape[-2:])}")
     x_bchw, y_bchw, weight_b1hw = _prepare(output_bchw, target_bchw, valid_bhw)
-    with torch.autocast(x_bchw.device.type, enabled=False):  # it would make the convolutions bfloat16
+    with torch.autocast(x_bchw.device.type, enabled=False):  # it would make the products bfloat16
         products = torch.cat([x_bchw, y_bchw, x_bchw * x_bchw, y_bchw * y_bchw, x_bchw * y_bchw])
         mean_x, mean_y, mean_xx, mean_yy, mean_xy = _blur(products).chunk(5)
     c1, c2 = 0.01**2, 0.03**2
@@ -206,11 +206,19 @@ def _mean(values_bchw: Tensor, weight_b1hw: Tensor) -> Tensor:
 
 
 def _blur(values_bchw: Tensor) -> Tensor:
-    """Gaussian means of the windows that lie within the image."""
-    offset = torch.arange(_SSIM_WINDOW, dtype=values_bchw.dtype, device=values_bchw.device) - _SSIM_WINDOW // 2
-    kernel = torch.exp(-offset.square() / (2 * _SSIM_SIGMA**2))
-    kernel = kernel / kernel.sum()
-    batch, channels, height, width = values_bchw.shape
-    planes = values_bchw.reshape(batch * channels, 1, height, width)
-    rows = F.conv2d(F.conv2d(planes, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
-    return rows.view(batch, channels, *rows.shape[-2:])
+    """Gaussian means of the windows that lie within the image.
+
+    By two matrix products, which on a CPU take a tenth of the time of a convolution of single channels.
+    """
+    height, width = values_bchw.shape[-2:]
+    return _band(height, values_bchw) @ values_bchw @ _band(width, values_bchw).T
+
+
+def _band(side: int, like: Tensor) -> Tensor:
+    """Matrix (side - 10, side) whose every row is the Gaussian, one place further than in the row above."""
+    windows = side - _SSIM_WINDOW + 1
+    start_n1 = torch.arange(windows, device=like.device)[:, None]
+    offset_ns = torch.arange(side, device=like.device) - start_n1 - _SSIM_WINDOW // 2
+    inside_ns = offset_ns.abs() <= _SSIM_WINDOW // 2
+    band_ns = torch.exp(-offset_ns.to(like.dtype).square() / (2 * _SSIM_SIGMA**2)) * inside_ns
+    return band_ns / band_ns.sum(1, keepdim=True)

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perpixel._torchvision import ensure_torchvision
+
 __all__ = ["GLOBAL_REGRESSION", "GlobalRegression"]
 
 GLOBAL_REGRESSION = "global-regression"
@@ -59,6 +61,7 @@ class GlobalRegression(nn.Module):
 
 def _trunk(name: str) -> tuple[nn.Module, int]:
     """The encoder without weights, and the number of its features."""
+    ensure_torchvision()
     import timm
     from segmentation_models_pytorch.encoders import encoders as smp_encoders
     from segmentation_models_pytorch.encoders import get_encoder

@@ -12,6 +12,7 @@ from perpixel.recipe.schema import (
     Recipe,
     ScheduleSection,
     SplitSection,
+    SubmissionSection,
     TrainingSection,
 )
 from perpixel.recipe.targets import DepthTarget, SegmentationTarget
@@ -30,6 +31,7 @@ __all__ = [
     "ScheduleSection",
     "SegmentationTarget",
     "SplitSection",
+    "SubmissionSection",
     "TrainingSection",
     "builtin_names",
     "did_you_mean",

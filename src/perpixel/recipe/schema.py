@@ -257,6 +257,34 @@ class InferenceSection(Section):
     batch_size: PositiveInt = 32
 
 
+class SubmissionSection(Section):
+    """The CSV of a competition.
+
+    ``rle``: a row an image, ``id_column,rle_mask``, run-length codes of a mask. ``wide``: a row an image, with a column
+    a pixel, named ``value_column`` and the pixel's number (``pixel_0``). ``long``: a row a pixel, whose id is
+    the image's, an underscore and the pixel's number. Pixels are counted row by row, after resizing to ``size``
+    (height, width; null: the image's own); of them every ``stride``-th is told, or ``count`` evenly spaced ones.
+    ``id_replace`` changes a part of an image's id: [test_, gt_]. ``number_column`` adds a first column that
+    counts the rows from 0. ``digits`` are those that a fraction is rounded to.
+    """
+
+    format: Literal["rle", "wide", "long"] = "rle"
+    id_column: str = "id"
+    number_column: str | None = None
+    value_column: str = "pixel_"
+    id_replace: tuple[str, str] | None = None
+    size: tuple[PositiveInt, PositiveInt] | None = None
+    stride: PositiveInt = 1
+    count: PositiveInt | None = None
+    digits: NonNegativeInt = 4
+
+    @model_validator(mode="after")
+    def _one_choice_of_pixels(self) -> SubmissionSection:
+        if self.count is not None and self.stride > 1:
+            raise ValueError("submission.stride and submission.count both choose pixels; give one of them")
+        return self
+
+
 class Recipe(Section):
     """One experiment, complete."""
 
@@ -273,6 +301,7 @@ class Recipe(Section):
     schedule: ScheduleSection = ScheduleSection()
     training: TrainingSection = TrainingSection()
     inference: InferenceSection = InferenceSection()
+    submission: SubmissionSection = SubmissionSection()
 
     @field_validator("name")
     @classmethod

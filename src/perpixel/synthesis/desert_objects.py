@@ -65,13 +65,12 @@ def log(rng: Rng) -> Levels:
     levels = []
     for rings, sides in ((36, 18), (14, 10), (6, 6), (3, 4)):
         t, angle = np.linspace(0, 1, rings)[:, None], np.arange(sides) * (2 * np.pi / sides)
-        around = np.asarray(np.cos(angle) * 1.5 + 0 * t, dtype=np.float64)
+        around = 1.5 * np.asarray(np.cos(angle), dtype=np.float64) + 0 * t
         knots = fractal(t * 5 * length + 0 * angle, around, seed, wavelength=1.0, octaves=3)
         ridges = fractal(angle * 5 + 0 * t, t * 2 + 0 * angle, seed + 1, wavelength=1.0, octaves=2)
         thick = radius * (1.05 - 0.45 * t) * (1.0 + 0.25 * knots + 0.10 * ridges)
-        jag = np.where(
-            (t == 0) | (t == 1), 0.9 * radius * fractal(angle * 2 + t, angle * 0, seed + 2, wavelength=0.7), 0
-        )
+        torn = fractal(angle * 2 + t, 0 * (angle + t), seed + 2, wavelength=0.7)
+        jag = np.where((t == 0) | (t == 1), 0.9 * radius * torn, 0.0)
         x = (t - 0.5) * length + jag
         y, z = bend[0] * np.sin(np.pi * t) * length * 0.5, bend[1] * np.sin(np.pi * t) * length * 0.3
         points = np.stack([x, y + thick * np.cos(angle), z + thick * np.sin(angle)], axis=-1)

@@ -68,7 +68,7 @@ def _tree(prototypes: tuple[Levels, ...], density: float, size: float, *, clump:
     return Species(
         CLASS_ID["Trees"],
         prototypes,
-        (480, 220, 110, 50, 16, 0),
+        (260, 140, 70, 36, 14, 0),
         size,
         0.35 * size,
         density,

@@ -64,7 +64,9 @@ def tubes(
     colors_n3: Floats,
     sides: int,
 ) -> Part:
-    """A frustum without lids for each segment; texture runs once around and by metres along."""
+    """A frustum without lids for each segment; texture runs once around and by metres along. Each begins half a
+    radius early, so that no gap opens where a stem bends."""
+    starts_n3 = starts_n3 - unit(ends_n3 - starts_n3) * (0.5 * start_radius_n)[:, None]
     axis = ends_n3 - starts_n3
     u = across(rng, unit(axis))
     v = np.cross(unit(axis), u)

@@ -129,11 +129,17 @@ class Renderer:
 def _denoise(
     radiance_hwc: NDArray[np.float32], albedo_hwc: NDArray[np.float32], normal_hwc: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Intel's Open Image Denoise, guided by what the surfaces are."""
+    """Intel's Open Image Denoise, guided by what the surfaces are, on one thread: it rounds otherwise on several."""
+    import drjit
     import mitsuba_oidn
 
+    threads = drjit.thread_count()
+    drjit.set_thread_count(1)
     guides = (np.ascontiguousarray(albedo_hwc.clip(0, 1)), np.ascontiguousarray(normal_hwc.clip(-1, 1)))
-    denoised_hwc: NDArray[np.float32] = np.maximum(mitsuba_oidn.denoise(radiance_hwc, *guides, hdr=True), 0)
+    try:
+        denoised_hwc: NDArray[np.float32] = np.maximum(mitsuba_oidn.denoise(radiance_hwc, *guides, hdr=True), 0)
+    finally:
+        drjit.set_thread_count(threads)
     return denoised_hwc
 
 

@@ -134,7 +134,7 @@ def make_terrain(seed: int, relief: Relief, *, yaw: float, half_view: float, eye
         dunes = fractal(x, y * 0.5, seed + 30000, wavelength=relief.dunes[0], octaves=2, ridged=True)
         height += relief.dunes[1] * smoothstep(40.0, 160.0, radius_r)[:, None] * np.maximum(dunes, -0.2)
     mountains = fractal(x, y, seed + 40000, wavelength=relief.far[0], octaves=5, ridged=True)
-    height += relief.far[1] * smoothstep(900.0, 3800.0, radius_r)[:, None] * np.maximum(mountains, -0.1)
+    height += relief.far[1] * smoothstep(900.0, 3800.0, radius_r)[:, None] * 0.75 * (mountains + 0.4)
     height -= height[0].mean()
     short = np.maximum(eye + 0.008 * REACH - height.max(axis=0), 0.0)
     height += smoothstep(0.35 * REACH, 0.9 * REACH, radius_r)[:, None] * short

@@ -148,5 +148,5 @@ class Task(ABC):
         """Raise RequestError unless targets that ``other`` reads can be held against predictions of this task."""
 
     @abstractmethod
-    def submission_mask(self, prediction_hw: NDArray[Any]) -> NDArray[np.bool_]:
-        """The mask that a run-length submission holds; raises RequestError where there is none."""
+    def submission_map(self, prediction_hw: NDArray[Any]) -> NDArray[Any]:
+        """What a submission tells of a prediction: a bool mask, or a number a pixel."""

@@ -128,11 +128,17 @@ class ClassMap:
 
     def write(self, path: Path, index_hw: NDArray[np.uint8]) -> None:
         """Write class indices as the first raw value, or colour, of each class."""
-        firsts = np.array([spec.values[0] for spec in self.target.classes])
+        raw = self.raw_values(index_hw)
         if self.by_color:
-            write_image(path, firsts.astype(np.uint8)[index_hw])
+            write_image(path, raw.astype(np.uint8))
         else:
-            write_label_map(path, firsts[index_hw])
+            write_label_map(path, raw)
+
+    def raw_values(self, index_hw: NDArray[np.uint8]) -> NDArray[Any]:
+        """The first raw value, or colour (a further axis of 3), of each pixel's class."""
+        firsts = np.array([spec.values[0] for spec in self.target.classes])
+        raw: NDArray[Any] = firsts[index_hw]
+        return raw
 
 
 def _color_key(color: Any) -> int:

@@ -168,7 +168,7 @@ class DepthTask(Task):
     def panels(
         self, image_hwc: NDArray[np.uint8], prediction_hw: NDArray[Any], target_hw: NDArray[Any] | None = None
     ) -> dict[str, NDArray[np.uint8]]:
-        """Truth and prediction share one range of colours, that of the truth; the error is |p - t| / t from 0 to 0.5."""
+        """Truth and prediction share the truth's range of colours; the error is |p - t| / t from 0 to 0.5."""
         if target_hw is None:
             return {"input": image_hwc, "prediction": self.paint(prediction_hw)}
         valid_hw = self.valid(target_hw)
@@ -216,8 +216,9 @@ class DepthTask(Task):
         if not isinstance(other, DepthTask):
             raise RequestError("this recipe's targets are no depth, as the run's are", where=where)
 
-    def submission_mask(self, prediction_hw: NDArray[Any]) -> NDArray[np.bool_]:
-        raise RequestError("a run-length submission holds masks, and this run predicts depth")
+    def submission_map(self, prediction_hw: NDArray[Any]) -> NDArray[Any]:
+        """Metres; of a relative network disparity."""
+        return prediction_hw
 
     def _from_metres(self, depth_hw: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.reciprocal(depth_hw) if self.relative else depth_hw

@@ -263,13 +263,9 @@ class SegmentationTask(Task):
             " target.ignore.",
         )
 
-    def submission_mask(self, prediction_hw: NDArray[Any]) -> NDArray[np.bool_]:
-        if not self.binary:
-            raise RequestError(
-                f"a run-length submission holds one mask an image, and this run has {len(self.class_names)} classes"
-            )
-        mask_hw: NDArray[np.bool_] = prediction_hw == 1
-        return mask_hw
+    def submission_map(self, prediction_hw: NDArray[Any]) -> NDArray[Any]:
+        """The foreground's mask; of more classes the raw values that the data set's own targets have."""
+        return prediction_hw == 1 if self.binary else self.class_map.raw_values(prediction_hw)
 
 
 def check_monitor(task: Task, monitor: str) -> None:
