@@ -191,16 +191,33 @@ class ModelSection(Section):
     decoder_norm: bool = True
     decoder_attention: bool = False
     freeze_encoder: bool = False
+    unfreeze_epochs: tuple[PositiveInt, ...] = ()
+
+    @model_validator(mode="after")
+    def _unfreezing_needs_freezing(self) -> ModelSection:
+        if self.unfreeze_epochs and not self.freeze_encoder:
+            raise ValueError(
+                "unfreeze_epochs needs freeze_encoder: true; else all of the encoder trains from the start"
+            )
+        if list(self.unfreeze_epochs) != sorted(set(self.unfreeze_epochs)):
+            raise ValueError("unfreeze_epochs must grow from stage to stage, as in [2, 4, 6]")
+        return self
+
+    def trainable_stages(self, epoch: int) -> int | None:
+        """How many stages of the encoder train in an epoch, counted from 0; None: all of them, always."""
+        return sum(start <= epoch for start in self.unfreeze_epochs) if self.freeze_encoder else None
 
 
 class OptimizerSection(Section):
-    """``encoder_factor`` multiplies the learning rate of the encoder; ``gradient_clip`` is a norm."""
+    """``encoder_factor`` multiplies the learning rate of the encoder, ``layer_decay`` that of each of its stages once
+    more than the one nearer the output; ``gradient_clip`` is a norm."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: PositiveFloat = 1e-4
     weight_decay: NonNegativeFloat = 0.0
     momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.9
     encoder_factor: NonNegativeFloat = 1.0
+    layer_decay: Annotated[Float, Field(gt=0, le=1)] = 1.0
     gradient_clip: PositiveFloat | None = None
     accumulate: PositiveInt = 1
 

@@ -180,7 +180,7 @@ def _mesas(rng: np.random.Generator, here: Place, terrain: Terrain, view: View) 
         distance = float(np.exp(rng.uniform(np.log(700.0), np.log(3800.0))))
         turn = view.yaw + rng.uniform(-1.3, 1.3) * view.half_view
         x, y = distance * np.cos(turn), distance * np.sin(turn)
-        radius = float(min(rng.uniform(0.10, 0.34) * distance, 700.0))
+        radius = float(min(rng.uniform(0.09, 0.27) * distance, 700.0))
         height = float(rng.uniform(70.0, 200.0))
         ground = float(terrain.height(np.array([x]), np.array([y]))[0]) - 0.15 * height
         seed = int(rng.integers(1 << 30))

@@ -217,7 +217,8 @@ def _numbers(mi: ModuleType, drawn: Any, variant: str, shapes: list[_Shape]) -> 
         return [list(loaded).index(_shape_id(shape)) + 1 for shape in shapes]
     import drjit  # the others write Dr.Jit's number of the object
 
-    return [int(drjit.reinterpret_array(mi.UInt32, mi.ShapePtr(loaded[_shape_id(shape)]))[0]) for shape in shapes]
+    numbers: list[Any] = [drjit.reinterpret_array(mi.UInt32, mi.ShapePtr(loaded[_shape_id(shape)])) for shape in shapes]
+    return [int(number[0]) for number in numbers]
 
 
 # ---------------------------------------------------------------- what Mitsuba is given

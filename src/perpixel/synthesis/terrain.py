@@ -175,7 +175,7 @@ def mesa_grid(seed: int, mesa: Mesa, around: int = 360) -> Floats:
     share_l = np.concatenate([np.linspace(0, 0.42, 12), np.linspace(0.43, 0.97, 40), np.linspace(0.98, 1.0, 5)])
     angle = np.arange(around) * (2 * np.pi / around)
     x, y = np.cos(angle), np.sin(angle)
-    outline = 1.0 + 0.75 * fractal(x + mesa.x, y + mesa.y, seed, wavelength=0.8, octaves=5)
+    outline = 1.0 + np.clip(0.75 * fractal(x + mesa.x, y + mesa.y, seed, wavelength=0.8, octaves=5), -0.45, 0.45)
     cracks = fractal(x * 7 + mesa.y, y * 7, seed + 5, wavelength=1.0, octaves=4, ridged=True)
     gullies = fractal(x * 5, y * 5, seed + 13, wavelength=1.0, octaves=3)
     steps = 3.0 + 9.0 * (0.5 + fractal(share_l * 3.0, 0 * share_l, seed + 9, wavelength=1.0, octaves=1))

@@ -96,7 +96,9 @@ class TrainingModule(LightningModule):
         return self.make_loader(self.progress.epoch, self.progress.batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return build_optimizer(self.model, self.recipe.optimizer)
+        section = self.recipe.model
+        most = len(section.unfreeze_epochs) if section.freeze_encoder else None
+        return build_optimizer(self.model, self.recipe.optimizer, most)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return Batch(to_network(batch.image_bchw, device), batch.target_bhw.to(device), batch.ids)
@@ -108,6 +110,19 @@ class TrainingModule(LightningModule):
         if self.average is not None:
             self.average.shadow = {name: value.to(self.device) for name, value in self.average.shadow.items()}
         self._saved_at = self._clock = time.monotonic()
+
+    def on_train_epoch_start(self) -> None:
+        stages = self.recipe.model.trainable_stages(self.progress.epoch)
+        if stages is None:
+            return
+        before = self.model.parameter_counts()
+        self.model.set_trainable_stages(stages)
+        counts = self.model.parameter_counts()
+        if counts != before:
+            self.console.say(
+                f"epoch {self.progress.epoch + 1}: {stages} of {len(self.model.encoder_stages())} encoder stages train;"
+                f" {counts['trained']:,} parameters train, {counts['frozen']:,} are frozen"
+            )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         position = self.progress

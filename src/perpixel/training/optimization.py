@@ -12,17 +12,20 @@ from perpixel.models import PixelModel
 from perpixel.recipe import OptimizerSection, ScheduleSection
 
 
-def build_optimizer(model: PixelModel, section: OptimizerSection) -> torch.optim.Optimizer:
-    """The optimiser over the parameters that train; each group knows its ``factor`` of the learning rate."""
-    parts = (
-        ("encoder", model.encoder_parameters(), section.encoder_factor),
-        ("decoder", model.decoder_parameters(), 1.0),
-    )
-    groups = [
-        {"params": [p for p in parameters if p.requires_grad], "name": name, "factor": factor}
-        for name, parameters, factor in parts
-        if factor > 0 and any(p.requires_grad for p in parameters)
-    ]
+def build_optimizer(
+    model: PixelModel, section: OptimizerSection, trainable_stages: int | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser over the parameters that train; each group knows its ``factor`` of the learning rate.
+
+    Args:
+        trainable_stages: how many stages of the encoder, from its output on, are to train at any time; None: all.
+    """
+    by_factor: dict[float, list[torch.nn.Parameter]] = {}
+    stages = model.encoder_stages()
+    for depth, stage in enumerate(stages[:trainable_stages]):
+        by_factor.setdefault(section.encoder_factor * section.layer_decay**depth, []).extend(stage)
+    by_factor.setdefault(1.0, []).extend(model.decoder_parameters())
+    groups = [{"params": params, "factor": factor} for factor, params in by_factor.items() if factor > 0 and params]
     common: dict[str, Any] = {"lr": section.learning_rate, "weight_decay": section.weight_decay}
     if section.name == "sgd":
         return torch.optim.SGD(groups, momentum=section.momentum, fused=True, **common)
