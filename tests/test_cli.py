@@ -235,3 +235,5 @@ def test_what_goes_wrong_inside_is_a_sentence(
 def test_a_wrong_synthesis(perpixel: Command) -> None:
     assert_refused(perpixel("synthesize", "sugar", "--out", "x", "--count", 3), "sugar", "salt")
     assert_refused(perpixel("synthesize", "salt", "--out", "x", "--count", 0), "at least 1")
+    assert_refused(perpixel("synthesize", "salt", "--out", "x", "--count", 3, "--spp", 4), "salt has no --spp")
+    assert_refused(perpixel("synthesize", "desert", "--out", "x", "--count", 3, "--size", "960"), "960x540")

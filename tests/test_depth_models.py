@@ -210,6 +210,21 @@ def test_whole_way_is_the_librarys_with_post_processing(published: dict[str, Pub
     assert spread > 1e-3 and difference_hw.mean() < 0.1 * spread
 
 
+def test_hybrid_dpt_is_the_librarys_and_takes_any_size(tmp_path: Path) -> None:
+    bit = {"model_type": "bit", "global_padding": "same", "layer_type": "bottleneck", "embedding_dynamic_padding": True}
+    bit |= {"depths": [1, 1, 1], "hidden_sizes": [32, 32, 64, 64], "embedding_size": 32, "num_groups": 4}
+    config = DPT | {"is_hybrid": True, "backbone_config": bit | {"out_features": ["stage1", "stage2", "stage3"]}}
+    config |= {"neck_hidden_sizes": [32, 32, 16, 32], "reassemble_factors": [1, 1, 1, 0.5]}
+    estimator = estimator_of(config | {"backbone_featmap_shape": [1, 64, 4, 4]})
+    estimator.save_pretrained(tmp_path)
+    model = depth_model("dpt-depth", tmp_path, "pretrained").eval()
+    square_bchw = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model.network._estimate(square_bchw), estimator(square_bchw).predicted_depth)
+        assert model(image(70, 140)).shape == (2, 1, 70, 140)
+    assert not model.weights_report.missing
+
+
 def test_dpt_takes_images_that_are_not_square_without_turning_them(published: dict[str, Published]) -> None:
     """Two images whose one half is bright: the output of the one is not that of the other, and follows the picture."""
     model = published["dpt"].build().eval()
@@ -248,7 +263,7 @@ def test_aspect_is_kept_whatever_the_file_says(tmp_path: Path, architecture: str
     height, width = depth_model(architecture, tmp_path).network.fit(image(*size, batch=1)).shape[2:]
     assert height % 14 == width % 14 == 0 if architecture == "depth-anything" else height % 32 == width % 32 == 0
     assert min(height, width) >= 372
-    assert height / width == pytest.approx(size[0] / size[1], rel=0.06)
+    assert height / width == pytest.approx(size[0] / size[1], rel=0.1)  # the margins are in it
 
 
 def test_no_image_depends_on_its_neighbours_in_the_batch(published: dict[str, Published]) -> None:
@@ -380,7 +395,7 @@ def test_half_precision_on_disk_becomes_float32(published: dict[str, Published],
 
 
 def test_trained_model_comes_back_from_its_file_alone(one: Published, tmp_path: Path) -> None:
-    model = one.build().eval()
+    model = copy.deepcopy(one.build()).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.01)
@@ -509,32 +524,20 @@ def test_absent_library_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------- training
 
 
-# Parameters that the library registers and never uses, or that only choose between heads.
-WITHOUT_GRADIENT = (
-    "mask_token",
-    "fusion_stage.layers.0.residual_layer1.",
-    "dpt.layernorm.",
-    "metric_head.patch_transformer.",
-    "metric_head.mlp_classifier.",
-    ".kitti.",
-    ".nyu.",
-    "relative_head.conv3.",
-)
+# Parameters that the library registers and never uses, and with two heads those of the choice and of the other head.
+UNUSED = ("mask_token", "fusion_stage.layers.0.residual_layer1.", "dpt.layernorm.")
+OF_TWO_HEADS = ("metric_head.patch_transformer.", "metric_head.mlp_classifier.", ".kitti.", "relative_head.conv3.")
 
 
 def test_gradients_reach_every_part_from_a_loss_of_ours(one: Published) -> None:
     model = one.build().to(memory_format=torch.channels_last).train()
     model(image(40, 72).to(memory_format=torch.channels_last)).log1p().square().mean().backward()
+    two_heads = len(getattr(one.estimator.config, "bin_configurations", [])) > 1
+    allowed = UNUSED + OF_TWO_HEADS if two_heads else UNUSED
     without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    heads = ".kitti.", ".nyu.", "relative_head.conv3."
-    allowed = (
-        WITHOUT_GRADIENT
-        if one.build().network.estimator.config.to_dict().get("bin_configurations", [])[1:]
-        else (tuple(part for part in WITHOUT_GRADIENT if part not in heads))
-    )
     assert not [name for name in without if not any(part in name for part in allowed)]
-    moved = [parameter for parameter in model.encoder.parameters() if parameter.grad is not None]
-    assert moved and all(torch.isfinite(parameter.grad).all() for parameter in moved if parameter.grad is not None)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
 
 
 def test_bf16_is_near_float32(one: Published) -> None:
@@ -547,23 +550,23 @@ def test_bf16_is_near_float32(one: Published) -> None:
     assert ((rough - exact).abs().mean() / exact.abs().mean()) < 0.02
 
 
-def test_tiny_random_model_learns(tmp_path: Path) -> None:
-    """From random weights, a tiny Depth Anything tells bright from dark within a few steps."""
-    (tmp_path / "config.json").write_text(json.dumps(ANYTHING | METRIC))
+@pytest.mark.parametrize("kind", ["zoe", "anything, metric", "dpt"])
+def test_tiny_random_model_learns(kind: str, tmp_path: Path) -> None:
+    """From random weights it tells bright from dark within a few steps; the library's own start needs far more."""
+    architecture, config = CONFIGS[kind]
+    (tmp_path / "config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
-    model = depth_model("depth-anything", tmp_path).train()
-    image_bchw = image(28, 28, batch=4)
-    image_bchw[:, :, :, 14:] *= 0.1
-    target_b1hw = torch.where(torch.arange(28) < 14, 4.0, 9.0).expand(4, 1, 28, 28)
+    model = depth_model(architecture, tmp_path).train()
+    image_bchw = image(64, 64, batch=2)
+    image_bchw[:, :, :, 32:] *= 0.1
+    target_b1hw = torch.where(torch.arange(64) < 32, 2.0, 4.0).expand(2, 1, 64, 64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(30):
+    for _ in range(40):
         loss = (model(image_bchw) - target_b1hw).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.5 * 2.5  # 2.5: the best constant
+    assert float(loss.detach()) < 0.6  # the best constant: 1
 
 
 # ---------------------------------------------------------------- freezing

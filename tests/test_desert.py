@@ -14,6 +14,7 @@ from perpixel.synthesis.noise import fractal, tile_noise
 from perpixel.synthesis.parts import icosphere
 from perpixel.synthesis.planting import KEEP_OUT
 from perpixel.synthesis.scene import Scene
+from perpixel.synthesis.terrain import Mesa, Relief, make_terrain, mesa_grid
 
 PLACES = "ABC"
 SIZE = (96, 54)
@@ -175,3 +176,21 @@ def test_an_icosphere_is_closed() -> None:
     vertices, faces = icosphere(3)
     assert len(faces) == 20 * 4**3 and len(vertices) - 3 * len(faces) // 2 + len(faces) == 2
     np.testing.assert_allclose(np.linalg.norm(vertices, axis=1), 1)
+
+
+def test_the_foot_of_a_mesa_lies_below_the_ground() -> None:
+    """Else the camera would look under it. The ground around this one falls and rises by tens of metres."""
+    relief = Relief(swells=((900.0, 60.0),), far=(1500.0, 200.0))
+    terrain = make_terrain(4, relief, yaw=0.0, half_view=0.7, eye=2.0)
+    points = mesa_grid(5, Mesa(1500.0, 200.0, 350.0, 120.0), terrain)
+    ground = terrain.height(points[0, :, 0], points[0, :, 1])
+    assert np.ptp(ground) > 20
+    assert (points[0, :, 2] < ground - 2).all()
+    assert np.ptp(points[-1, :, 2]) < 5 and points[-1, :, 2].min() > ground.min() + 60
+
+
+def test_the_ground_is_sampled_where_it_is_drawn() -> None:
+    """Heights asked for at the grid's own points are the grid's heights, also across the seam of the last column."""
+    terrain = make_terrain(4, Relief(swells=((30.0, 2.0),)), yaw=2.0, half_view=0.7, eye=2.0)
+    points = terrain.vertices()[5:-1:20].reshape(-1, 3)
+    np.testing.assert_allclose(terrain.height(points[:, 0], points[:, 1]), points[:, 2], atol=1e-6)

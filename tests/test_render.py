@@ -160,6 +160,22 @@ def test_the_denoiser_does_not_depend_on_the_number_of_threads() -> None:
     np.testing.assert_array_equal(*results)
 
 
+def test_another_scene_of_the_same_materials_compiles_nothing() -> None:
+    drjit = pytest.importorskip("drjit")
+    renderer = Renderer("auto")
+    if renderer.variant == VARIANTS["scalar"]:
+        pytest.skip("the scalar variant compiles nothing ever")
+    light = SunSky(120, 40)
+    renderer.render(scene(light=light), spp=1)
+    with drjit.scoped_set_flag(drjit.JitFlag.KernelHistory, True):
+        drjit.kernel_history()
+        other = scene(light=replace(light, azimuth=10.0, turbidity=5.0), meshes=(ground(50.0), ball((5, 0, 2), 0.2)))
+        renderer.render(replace(other, meshes=other.meshes[:1], camera=replace(CAMERA, fx=60.0, fy=60.0)), spp=1)
+        renderer.render(other, spp=1)
+        kernels = [kernel for kernel in drjit.kernel_history() if "cache_hit" in kernel]
+    assert kernels and all(kernel["cache_hit"] for kernel in kernels)
+
+
 def test_the_variants_agree() -> None:
     fast, slow = Renderer("auto"), Renderer("scalar")
     if fast.variant == slow.variant:

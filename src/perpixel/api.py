@@ -122,6 +122,55 @@ def evaluate(
     return evaluate_several(runs, subset=subset, data=places, console=console)
 
 
+def compare(
+    runs: Iterable[str | Path],
+    *,
+    subset: str = "val",
+    data: str | Path | Iterable[str | Path] | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Which of some runs is better on the same images, with 95 % intervals and paired tests.
+
+    Returns:
+        ``table`` (text), and ``comparisons``: by name of the data, a dictionary for each pair of runs and figure.
+    """
+    opened = [Run.open(run) for run in runs]
+    from perpixel.evaluation.compare import compare_runs, comparison_table
+
+    found = compare_runs(opened, subset=subset, data=_paths(data), console=console or Console())
+    return {
+        "table": "\n\n".join(f"{name}:\n{comparison_table(items)}" for name, items in found.items()),
+        "comparisons": {name: [item.as_dict() for item in items] for name, items in found.items()},
+    }
+
+
+def before_after(
+    recipe: str | Path,
+    *,
+    data: str | Path | None = None,
+    others: str | Path | Iterable[str | Path] | None = None,
+    overrides: Sequence[str] = (),
+    run: str | Path | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Score a recipe's starting weights, fine-tune them, score again, and say what changed and how sure that is."""
+    name = load_recipe(recipe, overrides).name
+    folder = Path(run) if run is not None else _default_run(f"{name}-before-after", resume)
+    from perpixel.experiments.before_after import run_before_after
+
+    run_before_after(
+        recipe,
+        folder,
+        data=_path(data),
+        others=_paths(others),
+        overrides=overrides,
+        resume=resume,
+        console=console or Console(),
+    )
+    return folder
+
+
 def predict(
     run: str | Path, images: str | Path | Iterable[str | Path], out: str | Path, *, console: Console | None = None
 ) -> list[Path]:

@@ -112,6 +112,43 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="run folders, or grid folders")],
+    subset: Annotated[str, typer.Option("--subset", help="val or test")] = "val",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", help="other data: a folder, or a recipe file that describes one; repeatable"),
+    ] = None,
+) -> None:
+    """Which run is better on the same images, by how much, and how sure that is."""
+    typer.echo(api.compare(runs, subset=subset, data=data, console=console.terminal())["table"])
+
+
+@app.command()
+def before_after(
+    recipe: RecipeName,
+    data: Data = None,
+    other: Annotated[
+        list[Path] | None, typer.Option("--other", help="other data to compare on, as evaluate takes them; repeatable")
+    ] = None,
+    overrides: Overrides = None,
+    run: RunOption = None,
+    resume: Resume = False,
+) -> None:
+    """Score a recipe's starting weights, fine-tune them, score again: what changed, with intervals and pictures."""
+    folder = api.before_after(
+        recipe,
+        data=data,
+        others=other,
+        overrides=overrides or (),
+        run=run,
+        resume=resume,
+        console=console.terminal(),
+    )
+    typer.echo((folder / "before_after.md").read_text(encoding="utf-8"))
+
+
+@app.command()
 def predict(
     run: RunFolder,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="image files or folders")],

@@ -49,7 +49,7 @@ def write_gallery(
         groups.append(
             (name, [_row(predictor, decoded, positions[row], evaluation.per_image[row], figure) for row in rows])
         )
-    write_image(path, _sheet(groups, predictor.task.error_legend))
+    write_image(path, sheet(groups, (*_COLUMNS[:-1], f"error ({predictor.task.error_legend})")))
 
 
 def _extremes(ranked: Sequence[int]) -> dict[str, list[int]]:
@@ -73,19 +73,19 @@ def _row(
     return f"{row['sample']}  {figure} {row[figure]:.3f}", tiles
 
 
-def _sheet(
-    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[NDArray[np.uint8]]]]]], legend: str
+def sheet(
+    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[NDArray[np.uint8]]]]]], columns: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """Groups side by side; in each, a row an image."""
-    group_width = len(_COLUMNS) * (_TILE + _GAP) + 3 * _GAP
+    """A picture of groups side by side; in each, a row an image: its caption, and a tile a column."""
+    group_width = len(columns) * (_TILE + _GAP) + 3 * _GAP
     rows = max(len(entries) for _, entries in groups)
     size = (group_width * len(groups), 2 * _CAPTION + rows * (_TILE + _CAPTION + _GAP))
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
+    page = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(12)
     for number, (name, entries) in enumerate(groups):
         left = number * group_width + _GAP
-        draw.text((left, 0), f"{name}:  {'  |  '.join(_COLUMNS)} ({legend})", "black", font)
+        draw.text((left, 0), f"{name}:  {'  |  '.join(columns)}", "black", font)
         for line, (caption, tiles) in enumerate(entries):
             top = 2 * _CAPTION + line * (_TILE + _CAPTION + _GAP)
             draw.text((left, top - 2), caption, "black", font)
@@ -95,5 +95,5 @@ def _sheet(
                 if max(picture.size) < _TILE:
                     factor = _TILE / max(picture.size)
                     picture = picture.resize((round(picture.width * factor), round(picture.height * factor)))
-                sheet.paste(picture, (left + column * (_TILE + _GAP), top + _CAPTION - 2))
-    return np.asarray(sheet)
+                page.paste(picture, (left + column * (_TILE + _GAP), top + _CAPTION - 2))
+    return np.asarray(page)

@@ -99,7 +99,8 @@ def _write_results(folder: Path, cells: dict[str, list[str]], recipes: dict[str,
     write_atomic(folder / "table.md", _markdown(rows, monitor, infos[monitor].averaging))
     write_json(folder / "grid.json", {"monitor": monitor, "cells": cells, "best": rows[0]["cell"]})
     histories = {row["cell"]: Run(folder / row["cell"]).read_history() for row in rows}
-    plot_curves(folder / "curves.png", histories, f"val_{monitor}", f"{monitor} on validation data")
+    higher = infos[monitor].direction == "higher"
+    plot_curves(folder / "curves.png", histories, f"val_{monitor}", f"{monitor} on validation data", higher=higher)
 
 
 def _row(run: Run, name: str, settings: list[str], monitor: str) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import chain, pairwise
 
 from torch import nn
@@ -49,11 +48,15 @@ def _split(encoder: nn.Module) -> tuple[list[nn.Parameter], list[list[nn.Paramet
 
 def _parts(module: nn.Module) -> list[nn.Module]:
     """The children that hold parameters, without modules that do nothing but wrap another."""
-    return [_unwrap(child) for child in module.children() if any(True for _ in child.parameters())]
+    return [_unwrap(child) for child in _children(module)]
+
+
+def _children(module: nn.Module) -> list[nn.Module]:
+    return [child for child in module.children() if any(True for _ in child.parameters())]
 
 
 def _unwrap(module: nn.Module) -> nn.Module:
-    children: Sequence[nn.Module] = [child for child in module.children() if any(True for _ in child.parameters())]
+    children = _children(module)
     own = any(True for _ in module.parameters(recurse=False))
     return _unwrap(children[0]) if len(children) == 1 and not own else module
 

@@ -153,6 +153,21 @@ class DepthTransformer(nn.Module):
         assert isinstance(encoder, nn.Module)
         return encoder
 
+    def start_decoder(self) -> None:
+        """Draw neck and heads anew by torch's own rules, as their authors did.
+
+        The library draws all weights with a deviation of 0.02, which leaves no signal behind a few convolutions. And a
+        last ReLU is opened: where it is shut over the whole image, no gradient ever comes.
+        """
+        encoder = set(self.encoder.modules())
+        for module in self.estimator.modules():
+            if module not in encoder and hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        if self.output_kind == "relative":
+            last = [module for module in self.estimator.head.modules() if isinstance(module, nn.Conv2d)][-1]
+            assert last.bias is not None
+            nn.init.ones_(last.bias)
+
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Raw ``output_b1hw`` at the size of ``x_bchw``, in float32."""
         pixels_bchw = self.fit(x_bchw)
@@ -208,9 +223,12 @@ class DepthTransformer(nn.Module):
     def _estimate_dpt(self, pixels_bchw: Tensor) -> Tensor:
         """As ``DPTForDepthEstimation.forward``, which fails at images that are not square.
 
-        Only its neck needs to be told the shape of the map of patches.
+        Its neck needs to be told the shape of the map of patches; and a hybrid resizes its position embedding, but has
+        to be told that this size is welcome.
         """
         estimator, config = self.estimator, self.estimator.config
+        if config.is_hybrid:
+            estimator.dpt.embeddings.image_size = _size(pixels_bchw)
         outputs = estimator.dpt(pixels_bchw, output_hidden_states=True)
         blocks = outputs.hidden_states[1:]  # the first are the embeddings
         indices = sorted(config.backbone_out_indices)

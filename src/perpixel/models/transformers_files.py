@@ -201,6 +201,8 @@ def _build(
         if folder is not None:
             estimator, report = _pretrained(kind, config, folder, where)
     network = DepthTransformer(estimator, preprocessing, description)
+    if folder is None:
+        network.start_decoder()
     model = PixelModel(network, mean=preprocessing.mean, std=preprocessing.std, divisor=1, minimum_size=1)
     model.weights_report = report
     return model.train()

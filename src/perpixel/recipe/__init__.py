@@ -1,12 +1,11 @@
 """Recipes: what was asked."""
 
+from perpixel.recipe.inputs import AugmentationSection, InputSection
 from perpixel.recipe.loading import builtin_names, did_you_mean, dump_recipe, load_recipe, recipe_from_dict
 from perpixel.recipe.loss import LOSS_NAMES, LossSection, parse_loss
 from perpixel.recipe.schema import (
-    AugmentationSection,
     DataSection,
     InferenceSection,
-    InputSection,
     ModelSection,
     OptimizerSection,
     Recipe,
@@ -15,7 +14,7 @@ from perpixel.recipe.schema import (
     SubmissionSection,
     TrainingSection,
 )
-from perpixel.recipe.targets import DepthTarget, SegmentationTarget
+from perpixel.recipe.targets import DepthTarget, RestorationTarget, SegmentationTarget
 
 __all__ = [
     "LOSS_NAMES",
@@ -28,6 +27,7 @@ __all__ = [
     "ModelSection",
     "OptimizerSection",
     "Recipe",
+    "RestorationTarget",
     "ScheduleSection",
     "SegmentationTarget",
     "SplitSection",

@@ -23,6 +23,7 @@ LOSS_NAMES = {
         "ssi_mse",
         "ssi_trim",
     ),
+    "restoration": ("charbonnier", "frequency", "gradient", "l1", "mse", "ssim"),
 }
 """Losses by the kind of the target that they judge."""
 

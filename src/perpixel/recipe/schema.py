@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from perpixel.recipe.inputs import AugmentationSection, InputSection
 from perpixel.recipe.loss import LOSS_NAMES, LossSection, parse_loss
 from perpixel.recipe.section import (
     Float,
@@ -21,12 +22,11 @@ from perpixel.recipe.section import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Probability,
     Section,
     Seed,
     Side,
 )
-from perpixel.recipe.targets import SegmentationTarget, Target
+from perpixel.recipe.targets import RestorationTarget, SegmentationTarget, Target
 
 
 class Archive(Section):
@@ -45,7 +45,12 @@ class Archive(Section):
 
 
 class DataSection(Section):
-    """Where images and targets lie, relative to ``root``."""
+    """Where images and targets lie, relative to ``root``.
+
+    In the templates ``{id}`` and ``{subset}`` stand for a part of a name, the same in image and target. ``{any}`` is a
+    part that the target does not have: ``train/{any}_{id}.png`` finds ``train/night_shot_7.png`` as number 7. It takes
+    as much of a name as it can.
+    """
 
     root: str | None = None
     images: str = "train/images/{id}.png"
@@ -61,8 +66,10 @@ class DataSection(Section):
     def _template_names_the_id(cls, template: str | None) -> str | None:
         if template is None:
             return None
-        if template.count("{id}") != 1 or set(re.findall(r"{([^}]*)}", template)) - {"id", "subset"}:
-            raise ValueError("a template holds {id} once, and may hold {subset}, as in 'train/images/{id}.png'")
+        if template.count("{id}") != 1 or set(re.findall(r"{([^}]*)}", template)) - {"id", "subset", "any"}:
+            raise ValueError(
+                "a template holds {id} once, and may hold {subset} and {any}, as in 'train/images/{id}.png'"
+            )
         if PurePosixPath(template).is_absolute() or ".." in PurePosixPath(template).parts:
             raise ValueError("a template is a path below the data folder")
         return template
@@ -71,6 +78,8 @@ class DataSection(Section):
     def _subset_comes_from_the_image(self) -> DataSection:
         if "{subset}" in self.targets and "{subset}" not in self.images:
             raise ValueError("targets holds {subset}, which must then stand in images too")
+        if "{any}" in self.targets:
+            raise ValueError("targets cannot hold {any}: the name of an image must tell the name of its target")
         return self
 
 
@@ -113,73 +122,6 @@ def _check_pattern(pattern: str) -> None:
         raise ValueError(f"group_pattern is not a regular expression: {error}") from None
     if groups != 1:
         raise ValueError(f"group_pattern must hold one pair of parentheses, around the group; it holds {groups}")
-
-
-class InputSection(Section):
-    """What the network sees: ``size`` is (height, width) in pixels.
-
-    ``resize`` squashes to that size; ``pad`` keeps the aspect, shrinks only what is larger, and mirrors
-    the border into the rest. ``crop`` keeps the aspect and scales the image until its longer side has
-    ``long_side`` pixels (null: leaves it at its own size); training sees random crops of ``size`` of it,
-    prediction the whole of it.
-    """
-
-    size: tuple[Side, Side] = (128, 128)
-    fit: Literal["resize", "pad", "crop"] = "resize"
-    long_side: Side | None = None
-
-    @model_validator(mode="after")
-    def _long_side_is_of_crops(self) -> InputSection:
-        if self.long_side is not None and self.fit != "crop":
-            raise ValueError("input.long_side belongs to fit 'crop'; 'resize' and 'pad' bring images to input.size")
-        return self
-
-
-class AugmentationSection(Section):
-    """Random changes of training samples: probabilities of groups, and the limits of what they do.
-
-    Of ``input.fit: crop``: ``crop_scale`` is the range of a random enlargement before the crop;
-    ``rare_class_crops`` the probability that a crop is laid around a pixel of a class drawn evenly from
-    those in the picture, instead of anywhere.
-
-    ``affine``: ``shift`` and ``scale`` are fractions of the size, ``rotate`` is in degrees.
-
-    ``photometric``: ``brightness`` is a fraction of the full range, ``hue`` of the colour circle;
-    ``contrast``, ``gamma``, ``saturation`` and ``temperature`` (red against blue) are fractions of their
-    neutral value 1. ``grayscale`` is a probability of its own.
-
-    ``degrade``: ``blur`` is the largest Gaussian sigma in pixels, ``noise`` the largest sigma as a
-    fraction of the full range, ``jpeg`` the largest loss of quality (0.7: quality 100 down to 30).
-    """
-
-    horizontal_flip: Probability = 0.5
-    vertical_flip: Probability = 0.0
-    quarter_turns: Probability = 0.0
-    crop_scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
-    rare_class_crops: Probability = 0.0
-    affine: Probability = 0.0
-    shift: Fraction = 0.0
-    scale: Fraction = 0.0
-    rotate: Annotated[Float, Field(ge=0, le=180)] = 0.0
-    photometric: Probability = 0.0
-    brightness: Fraction = 0.0
-    contrast: Fraction = 0.0
-    gamma: Fraction = 0.0
-    hue: Annotated[Float, Field(ge=0, le=0.5)] = 0.0
-    saturation: Fraction = 0.0
-    temperature: Fraction = 0.0
-    grayscale: Probability = 0.0
-    degrade: Probability = 0.0
-    blur: NonNegativeFloat = 0.0
-    noise: Fraction = 0.0
-    jpeg: Fraction = 0.0
-
-    @field_validator("crop_scale")
-    @classmethod
-    def _in_order(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if scale[0] > scale[1]:
-            raise ValueError("crop_scale is a range [smallest, largest], as in [0.5, 2.0]")
-        return scale
 
 
 class ModelSection(Section):
@@ -239,13 +181,14 @@ class ScheduleSection(Section):
 
 
 class TrainingSection(Section):
-    """The loop. ``precision: auto`` and ``threads: null`` are settled when a run starts and written into it.
+    """The loop. With 0 ``epochs`` a run is its starting weights, scored.
 
-    ``monitor`` is the validation metric that decides which epoch is best. A checkpoint from which
-    ``--resume`` continues is written after every epoch and every ``checkpoint_seconds``.
+    ``precision: auto`` and ``threads: null`` are settled when a run starts and written into it. ``monitor`` is the
+    validation metric that decides which epoch is best. A checkpoint from which ``--resume`` continues is written after
+    every epoch and every ``checkpoint_seconds``.
     """
 
-    epochs: PositiveInt = 20
+    epochs: NonNegativeInt = 20
     batch_size: PositiveInt = 32
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     monitor: str = "iou_per_image"
@@ -260,14 +203,23 @@ class TrainingSection(Section):
 class InferenceSection(Section):
     """How the trained model is used, in validation, evaluation and prediction alike.
 
-    ``flip`` and ``scales`` average the scores of the image, its mirror image, and both at other sizes.
+    ``flip`` and ``scales`` average the scores of the image, its mirror image, and both at other sizes;
+    ``self_ensemble`` those of its eight flips and quarter turns.
+
+    ``tile`` (pixels; null: none) is the side of the overlapping squares that a larger image is predicted in, so that
+    the memory a network takes does not grow with the image. Where it is known how far the network sees, the prediction
+    is that of the whole image. A network that looks at an image's overall brightness, as ``nafnet`` does, is best
+    given tiles as large as the crops that it was trained on.
+
     ``threshold`` and ``minimum_area`` (pixels at the original size) concern one foreground against a
     background; ``validation`` means: chosen on validation data after training. ``smooth_sigma`` is that of a
     Gaussian over depth, in pixels of the original size.
     """
 
     flip: bool = False
+    self_ensemble: bool = False
     scales: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
+    tile: Side | None = None
     threshold: Annotated[Float, Field(gt=0, lt=1)] | Literal["validation"] = 0.5
     minimum_area: NonNegativeInt | Literal["validation"] = 0
     smooth_sigma: NonNegativeFloat = 0.0
@@ -339,6 +291,8 @@ class Recipe(Section):
             self._check_classes(self.target)
         else:
             self._refuse_what_needs_classes()
+        if isinstance(self.target, RestorationTarget):
+            self._refuse_what_spoils_pairs()
         return self
 
     def _check_losses(self) -> None:
@@ -367,6 +321,24 @@ class Recipe(Section):
         wrong = [key for key, is_asked in asked.items() if is_asked]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} need{'s' if len(wrong) == 1 else ''} a target of classes")
+
+    def _refuse_what_spoils_pairs(self) -> None:
+        """Both images of a pair are taken as they are: what changes only one of them, or resizes both, is refused."""
+        if self.input.fit != "crop" or self.input.long_side is not None:
+            raise ValueError("a restoration target needs input.fit 'crop' and no long_side: nothing is resized")
+        changes = {
+            f"augmentation.{name}": getattr(self.augmentation, name)
+            for name in ("affine", "photometric", "grayscale", "degrade")
+        }
+        asked = [key for key, probability in changes.items() if probability > 0]
+        if self.augmentation.crop_scale != (1.0, 1.0):
+            asked.append("augmentation.crop_scale")
+        if self.inference.scales != (1.0,):
+            asked.append("inference.scales")
+        if self.inference.smooth_sigma > 0:
+            asked.append("inference.smooth_sigma")
+        if asked:
+            raise ValueError(f"{', '.join(asked)} would spoil what a restoration target is compared with")
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe as plain YAML-ready values."""

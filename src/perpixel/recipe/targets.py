@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from perpixel.recipe.section import Float, Int, Level, NonNegativeFloat, PositiveFloat, Section
+from perpixel.recipe.section import Float, Int, Level, NonNegativeFloat, NonNegativeInt, PositiveFloat, Section
 
 RawValue = Int | tuple[Int, Int, Int]
 
@@ -100,4 +100,18 @@ class DepthTarget(Section):
         return settings
 
 
-Target = Annotated[SegmentationTarget | DepthTarget, Field(discriminator="kind")]
+class RestorationTarget(Section):
+    """A clean image, ``scale`` times as high and as wide as the degraded one.
+
+    ``bits`` a channel are those of the clean images' files, and of the predictions that are written. ``border``
+    pixels on each side, at the size of the clean image, count in no figure: publications on super-resolution leave
+    out as many as the factor.
+    """
+
+    kind: Literal["restoration"]
+    scale: Literal[1, 2, 3, 4] = 1
+    bits: Literal[8, 16] = 8
+    border: NonNegativeInt = 0
+
+
+Target = Annotated[SegmentationTarget | DepthTarget | RestorationTarget, Field(discriminator="kind")]

@@ -14,14 +14,23 @@ _STYLES = ("-", "--", "-.", ":")
 
 
 def plot_curves(
-    path: Path, histories: Mapping[str, Sequence[Mapping[str, float]]], key: str, label: str, *, loss: bool = True
+    path: Path,
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    key: str,
+    label: str,
+    *,
+    higher: bool = True,
+    loss: bool = True,
 ) -> None:
-    """A PNG: the figure by epoch, a line a run, its best epoch marked; beside it the training loss."""
+    """A PNG: the figure by epoch, a line a run, its best epoch marked; beside it the training loss.
+
+    ``higher``: whether a higher figure is better.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11 if loss else 7, 4.2), dpi=110, layout="constrained")
     axes = figure.subplots(1, 2 if loss else 1, squeeze=False)[0]
-    for number, (name, rows) in enumerate(histories.items()):
+    for number, (name, rows) in enumerate((name, rows) for name, rows in histories.items() if rows):
         style = {
             "color": _COLORS[number % len(_COLORS)],
             "linestyle": _STYLES[number // len(_COLORS) % len(_STYLES)],
@@ -29,8 +38,9 @@ def plot_curves(
         }
         epochs = [row["epoch"] for row in rows]
         values = [row[key] for row in rows]
-        axes[0].plot(epochs, values, label=f"{name} (best {max(values):.4f})", **style)
-        best = max(range(len(values)), key=values.__getitem__)
+        axes[0].plot(epochs, values, **style)
+        best = (max if higher else min)(range(len(values)), key=values.__getitem__)
+        axes[0].lines[-1].set_label(f"{name} (best {values[best]:.4f})")
         axes[0].plot(epochs[best], values[best], "o", color=style["color"], markersize=6)
         if loss:
             axes[1].plot(epochs, [row["train_loss"] for row in rows], **style)

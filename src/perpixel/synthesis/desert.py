@@ -80,8 +80,8 @@ def make_desert_scene(seed: int, index: int, *, place: str | None = None, size: 
 def _camera(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Camera, View]:
     """As from a vehicle: 0.8 to 2.6 m above the ground, looking along it or somewhat down."""
     width, height = size
-    fov, eye = rng.uniform(38.0, 65.0), rng.uniform(0.8, 2.6)
-    yaw, pitch, roll = rng.uniform(0, 360), rng.uniform(-15.0, 4.0), rng.normal(0, 1.2)
+    fov, eye = rng.uniform(35.0, 65.0), rng.uniform(0.8, 2.6)
+    yaw, pitch, roll = rng.uniform(0, 360), rng.uniform(-18.0, 4.0), rng.normal(0, 1.2)
     pitch = max(pitch, -fov / 3.2)  # some horizon is in view
     pose = look_at((0.0, 0.0, float(eye)), yaw=float(yaw), pitch=float(pitch), roll=float(roll))
     camera = camera_from_fov(width, height, vertical_fov=float(fov), pose_44=pose)
@@ -182,12 +182,12 @@ def _mesas(rng: np.random.Generator, here: Place, terrain: Terrain, view: View) 
         x, y = distance * np.cos(turn), distance * np.sin(turn)
         radius = float(min(rng.uniform(0.09, 0.27) * distance, 700.0))
         height = float(rng.uniform(70.0, 200.0))
-        ground = float(terrain.height(np.array([x]), np.array([y]))[0]) - 0.15 * height
         seed = int(rng.integers(1 << 30))
-        points = mesa_grid(seed, Mesa(float(x), float(y), radius, height, ground))
+        points = mesa_grid(seed, Mesa(float(x), float(y), radius, height), terrain)
         layer = fractal(points[..., 2] / height * 11, points[..., 0] / (3 * radius), seed, wavelength=1.0, octaves=3)
         color = _blend(here.stone[0], here.stone[1], smoothstep(-0.25, 0.25, layer))
-        talus = 1.0 - smoothstep(0.40, 0.50, (points[..., 2] - ground) / height)
+        level = np.linspace(0.0, 1.0, len(points))[:, None]  # the talus takes the first fifth of the levels
+        talus = np.broadcast_to(1.0 - smoothstep(0.18, 0.26, level), layer.shape)
         speck = smoothstep(0.0, 0.3, fractal(points[..., 0], points[..., 1], seed + 1, wavelength=14.0, octaves=2))
         foot = _blend(_blend(color, here.soil[0], 0.6 * np.ones_like(talus)), here.cover_color, 0.5 * speck)
         color = _blend(color, foot, talus)

@@ -85,7 +85,7 @@ def plant(
     pixels = species.size * scale * view.focal / np.maximum(out, 0.1)
     # What is not in view still throws its shadow; what is smaller than a pixel is left to the colour of the ground.
     seen = (aside < view.half_view) | (out < 3.0 + 1.5 * species.size * scale)
-    clear = out - species.radius * scale > KEEP_OUT + 0.5 * species.radius * scale
+    clear = out - _extent(species) * scale > KEEP_OUT + 0.1 + 0.3 * species.radius * scale
     kept = np.flatnonzero(seen & clear & (chance < (pixels / 1.6) ** 2))
     x, y, scale, chance = out[kept] * np.cos(turn[kept]), out[kept] * np.sin(turn[kept]), scale[kept], chance[kept]
     grown = _grown(species, terrain, x, y, seed, rng) & _free(x, y, species.radius * scale, solids_n3)
@@ -100,6 +100,15 @@ def plant(
         np.clip(tint, 0.5, 1.5),
         first_instance + np.arange(len(x)),
     )
+
+
+def _extent(species: Species) -> float:
+    """How far a copy of scale 1 reaches sideways at most, when it leans as far as it may (four deviations)."""
+    reach = 0.0
+    for part in (part for levels in species.prototypes for parts in levels for part in parts):
+        x, y, z = part.vertices_n3.T
+        reach = max(reach, float((np.hypot(x, y) + 4.0 * species.tilt * np.abs(z)).max()))
+    return reach
 
 
 def _grown(

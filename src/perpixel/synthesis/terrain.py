@@ -161,17 +161,17 @@ def grid_normals(points_ra3: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Mesa:
-    """A table mountain: centre (metres), radius at the cliff's foot, height, and ground below it."""
+    """A table mountain: centre, radius at the cliff's foot and height, all in metres."""
 
     x: float
     y: float
     radius: float
     height: float
-    ground: float
 
 
-def mesa_grid(seed: int, mesa: Mesa, around: int = 360) -> Floats:
-    """Points of a mesa, (levels, directions, 3), from the foot of its talus over the cracked cliff to the flat cap."""
+def mesa_grid(seed: int, mesa: Mesa, terrain: Terrain, around: int = 360) -> Floats:
+    """Points of a mesa, (levels, directions, 3), from the foot of its talus over the cracked cliff to the flat cap.
+    The foot follows the terrain, a little below it, so that no gap opens; the cliff stands level."""
     share_l = np.concatenate([np.linspace(0, 0.42, 12), np.linspace(0.43, 0.97, 40), np.linspace(0.98, 1.0, 5)])
     angle = np.arange(around) * (2 * np.pi / around)
     x, y = np.cos(angle), np.sin(angle)
@@ -189,5 +189,9 @@ def mesa_grid(seed: int, mesa: Mesa, around: int = 360) -> Floats:
         shrink[:, None] * outline - (cliff * soften)[:, None] * 0.05 * cracks + (1 - cliff)[:, None] * 0.14 * gullies
     )
     radius = mesa.radius * reach * cap[:, None]
-    z = np.broadcast_to(mesa.ground + mesa.height * share_l[:, None], radius.shape)
-    return np.stack([mesa.x + radius * x, mesa.y + radius * y, z], axis=-1)
+    points_x, points_y = mesa.x + radius * x, mesa.y + radius * y
+    # Cells widen with distance, and their diagonals stray further from the heights that are asked for here.
+    below = terrain.height(points_x, points_y) - 3.0 - 0.005 * np.hypot(points_x, points_y)
+    middle = float(terrain.height(np.array([mesa.x]), np.array([mesa.y]))[0]) - 0.15 * mesa.height
+    z = below + (middle - below) * smoothstep(0.0, 0.42, share_l)[:, None] + mesa.height * share_l[:, None]
+    return np.stack([points_x, points_y, z], axis=-1)

@@ -19,11 +19,11 @@ from perpixel.evaluation.evaluate import Evaluation, evaluate_samples
 from perpixel.inference.predictor import Predictor, default_device, to_network
 from perpixel.models import PixelModel, build_model
 from perpixel.recipe import Recipe
-from perpixel.run import Run
+from perpixel.run import Run, write_atomic
 from perpixel.tasks import Task, build_task, check_monitor
 from perpixel.training.finish import finish
 from perpixel.training.fit import fit, stop_asked
-from perpixel.training.loop import TrainingModule, seed_everything
+from perpixel.training.loop import TrainingModule, model_bytes, seed_everything
 from perpixel.training.material import Material, prepare
 from perpixel.training.precision import choose_precision
 from perpixel.training.starting import StartingRun, say_weights, starting_weights, weights_facts
@@ -63,6 +63,9 @@ def train(
     run.update_manifest(**_facts(recipe, run, model, source, material))
     module = _module(recipe, run, task, model, material, console)
     module.restore()
+    if recipe.training.epochs == 0:
+        write_atomic(run.best_path, model_bytes(model))
+        run.write_history([])
     fit(module, recipe, run, console)
     finish(recipe, run, material, module.progress, console)
     return run
