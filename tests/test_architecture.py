@@ -47,7 +47,15 @@ ALLOWED |= {
     "__main__": {"cli"},
 }
 
-NEEDS_TORCH = {"torch", "torchvision", "timm", "lightning", "pytorch_lightning", "segmentation_models_pytorch"}
+NEEDS_TORCH = {
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning",
+    "pytorch_lightning",
+    "segmentation_models_pytorch",
+    "transformers",
+}
 NEEDS_TORCHVISION = NEEDS_TORCH - {"torch"}  # each of them imports torchvision by itself
 NEVER_TORCH = GROUND - {"_torchvision"} | {"metrics", "synthesis", "reporting", "api", "cli"}
 TORCH_AT_TOP = {"losses", "models", "tasks", "inference", "training"}

@@ -17,6 +17,7 @@ from perpixel.data.cache import decode_samples
 from perpixel.data.dataset import TrainingSet
 from perpixel.data.samples import list_samples
 from perpixel.depth_codec import DepthCodec
+from perpixel.errors import RequestError
 from perpixel.images import write_image
 from perpixel.recipe import Recipe, recipe_from_dict
 from perpixel.run import read_json
@@ -223,6 +224,17 @@ def _zoom(image_hwc: NDArray[np.uint8], field: int) -> float:
     """How wide the board's fields are in the picture, over how wide they are without a zoom."""
     edges = np.flatnonzero(np.diff((image_hwc[10, :, 0] > 127).astype(int)))
     return float((edges[-1] - edges[0]) / (len(edges) - 1) / field)
+
+
+def test_a_network_that_knows_its_output_is_read_as_that() -> None:
+    metric, relative = torch.nn.Module(), torch.nn.Module()
+    metric.output_kind, relative.output_kind = "metric", "relative"  # type: ignore[assignment]
+    task_of(output="metres").require_network(metric)
+    task_of("loss.name=ssi_trim", output="relative").require_network(relative)
+    task_of(output="log").require_network(torch.nn.Module())
+    for network, output in ((metric, "log"), (relative, "metres")):
+        with pytest.raises(RequestError, match="puts out"):
+            task_of(output=output).require_network(network)
 
 
 def test_truth_and_prediction_share_their_colours() -> None:

@@ -206,7 +206,8 @@ def test_a_crop_has_its_size_and_the_scene_its_shape(
     own = 1.0 if long_side is None else long_side / max(original)
     for scaled, cut, size in zip(fit.scaled, fit.original, fit.size, strict=True):
         # Within the rounding to whole pixels, before and after; less than one pixel cannot be cut.
-        assert min(size, low * own * cut - 0.51 - low * own / 2) <= scaled <= max(1, high * own * cut + 0.51 + high * own / 2)
+        least, most = low * own * cut - 0.51 - low * own / 2, high * own * cut + 0.51 + high * own / 2
+        assert min(size, least) <= scaled <= max(1, most)
         assert scaled <= size
 
 

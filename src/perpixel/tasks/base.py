@@ -81,6 +81,9 @@ class Task(ABC):
     def facts_table(self, facts: Mapping[str, Any]) -> str:
         """What `describe` said of the training targets, as lines for a person."""
 
+    def require_network(self, network: torch.nn.Module) -> None:  # noqa: B027 - most tasks take any network
+        """Raise RequestError when the network's output cannot be read as the recipe says."""
+
     @abstractmethod
     def loss(self, facts: Mapping[str, Any]) -> TaskLoss:
         """The training loss; ``facts`` are what `describe` said of the training targets."""

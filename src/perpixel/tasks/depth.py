@@ -94,6 +94,18 @@ class DepthTask(Task):
             f" 1 % are nearer than {near:.3g} m, half than {middle:.3g} m, 99 % than {far:.3g} m"
         )
 
+    def require_network(self, network: torch.nn.Module) -> None:
+        """Some networks know what they put out: metres, or disparity up to scale and shift."""
+        kind = getattr(network, "output_kind", None)
+        wanted = "relative" if kind == "relative" else "metres"
+        if kind is not None and self.target.output != wanted:
+            raise RequestError(
+                f"this network puts out {'disparity up to scale and shift' if kind == 'relative' else 'metres'}",
+                where=f"target.output = {self.target.output}",
+                rule="the output is read as what it is: metres times ten, or disparity for depth, give figures of nothing.",
+                cure=f"set target.output={wanted}.",
+            )
+
     def loss(self, facts: Mapping[str, Any]) -> TaskLoss:
         section = self.loss_section
         options = DepthLossOptions(

@@ -32,8 +32,8 @@ def starting_weights(weights: str) -> tuple[str, StartingRun | None]:
     Raises:
         RequestError: the folder holds no run, or one that is not finished.
     """
-    if weights in ("none", "imagenet") or not Path(weights).is_dir():
-        return weights, None
+    if weights in ("none", "imagenet") or not Path(weights).is_dir() or (Path(weights) / "config.json").is_file():
+        return weights, None  # a folder with config.json is a model as the transformers library writes it
     run = Run.open(weights)
     if not run.finished:
         best = f" or take what it has so far: --set model.weights={run.best_path}." if run.best_path.is_file() else ""

@@ -121,6 +121,7 @@ def _build(recipe: Recipe, task: Task, weights: str) -> PixelModel:
         decoder_norm=section.decoder_norm,
         decoder_attention=section.decoder_attention,
     )
+    task.require_network(model.network)
     if section.freeze_encoder:
         model.set_trainable_stages(len(section.unfreeze_epochs))  # too many of them are told before anything is trained
         model.freeze_encoder()
