@@ -72,7 +72,7 @@ def test_groups_count_as_one_witness() -> None:
     together = compare_scored([scored("a", first, groups=groups), scored("b", second, groups=groups)], "score")[0]
     assert alone.verdict == "better"
     assert together.verdict == "not to be told apart"
-    assert "40 images in 4 groups" in together.sentence()
+    assert "40 images in 4 groups); fewer than six groups never can" in together.sentence()
 
 
 def test_other_images_are_refused() -> None:

@@ -51,6 +51,8 @@ class Comparison:
         )
         if self.verdict != "not to be told apart":
             return f"{self.second} is {self.verdict} than {self.first}: {told}"
+        if 2 / 2**found.groups >= 0.05:  # the two extreme sign patterns are too large a share of all
+            return f"{self.first} and {self.second} cannot be told apart: {told}; fewer than six groups never can"
         more = found.images_to_decide - found.images
         enough = f"; about {math.ceil(more):,} more images would decide" if 0 < more < 1e6 else ""
         return f"{self.first} and {self.second} cannot be told apart on this much data: {told}{enough}"
