@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+from pathlib import Path
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="50,100,300")
     parser.add_argument("--trials", type=int, default=400)
     asked = parser.parse_args()
-    with open(asked.table, newline="", encoding="utf-8") as file:
+    with Path(asked.table).open(newline="", encoding="utf-8") as file:
         scores = np.array([float(row[asked.figure]) for row in csv.DictReader(file) if row[asked.figure]])
     scores = scores[np.isfinite(scores)]
     print("| images | groups | difference | found | interval covers | found, groups ignored |")
