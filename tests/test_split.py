@@ -174,6 +174,16 @@ def test_sorted_is_by_number_and_not_by_letter() -> None:
     assert list(groups.values()) == sorted(groups.values()) and Counter(Counter(groups.values()).values()) == {4: 50}
 
 
+def test_frames_are_ordered_by_their_number_in_as_many_blocks_as_asked() -> None:
+    samples = [Sample(f"train/{number}", Path("x"), None) for number in range(0, 200, 2)]
+    section = SplitSection(method="sorted", order_column="id", blocks=10, validation=0.2, test=0.1)
+    subsets, groups = make_split(samples, section, never)
+    assert Counter(groups.values()) == {str(block): 10 for block in range(10)}
+    assert Counter(subsets.values()) == {"train": 70, "val": 20, "test": 10}
+    frames = [number for number in range(0, 200, 2) if groups[f"train/{number}"] == "3"]
+    assert frames == list(range(60, 80, 2))
+
+
 def test_equal_numbers_that_are_written_differently_are_equal() -> None:
     depths = ["1", "1.0", "1e0", *range(2, 30)]
     _, groups = make_split(samples_of(len(depths), z=depths), SplitSection(method="sorted", order_column="z"), never)

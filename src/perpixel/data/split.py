@@ -13,7 +13,6 @@ from perpixel.errors import DataError
 from perpixel.recipe import SplitSection, did_you_mean
 
 SUBSETS = ("train", "val", "test")
-_BLOCKS = 50
 _STRATA = 10
 
 
@@ -79,11 +78,14 @@ def _groups(samples: Sequence[Sample], split: SplitSection) -> list[str]:
     if split.method == "grouped":
         return _column(samples, str(split.group_column), "split.group_column")
     if split.method == "sorted":
-        return _neighbour_blocks(_column(samples, str(split.order_column), "split.order_column"))
+        return _neighbour_blocks(_column(samples, str(split.order_column), "split.order_column"), split.blocks)
     return [""] * len(samples)
 
 
 def _column(samples: Sequence[Sample], column: str, key: str) -> list[str]:
+    """The values of a table's column; ``id`` is the last part of the ids themselves, such as a frame's number."""
+    if column == "id":
+        return [sample.id.rpartition("/")[2] for sample in samples]
     known = sorted({name for sample in samples for name in sample.attributes})
     if column not in known:
         raise DataError(
@@ -98,7 +100,7 @@ def _column(samples: Sequence[Sample], column: str, key: str) -> list[str]:
     return [sample.attributes[column] for sample in samples]
 
 
-def _neighbour_blocks(values: Sequence[str]) -> list[str]:
+def _neighbour_blocks(values: Sequence[str], blocks: int) -> list[str]:
     """Blocks of neighbours in the order of a column; equal values never part."""
     unordered = [value for value in dict.fromkeys(values) if not _is_number(value)]
     if unordered:
@@ -107,8 +109,8 @@ def _neighbour_blocks(values: Sequence[str]) -> list[str]:
     _, inverse, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     # Position of the first sample with this value, as a fraction of all: blocks hold about equally many samples.
     before = np.cumsum(counts) - counts
-    block = np.minimum(before * _BLOCKS // len(numbers), _BLOCKS - 1)
-    return [f"{number:02d}" for number in block[inverse]]
+    block = np.minimum(before * blocks // len(numbers), blocks - 1)
+    return [f"{number:0{len(str(blocks - 1))}d}" for number in block[inverse]]
 
 
 def _is_number(text: str) -> bool:

@@ -26,7 +26,7 @@ from perpixel.recipe.section import (
     Seed,
     Side,
 )
-from perpixel.recipe.targets import RestorationTarget, SegmentationTarget, Target
+from perpixel.recipe.targets import DepthTarget, RestorationTarget, SegmentationTarget, Target
 
 
 class Archive(Section):
@@ -88,6 +88,9 @@ class SplitSection(Section):
 
     ``given`` takes the subset from a ``{subset}`` folder or a ``subset`` column. ``folds`` turns the
     other methods into k-fold: fold number ``fold`` is the validation subset.
+
+    ``sorted`` cuts the samples, in the order of ``order_column`` (``id``: of the ids, such as the numbers of video
+    frames), into ``blocks`` of neighbours, which stay together.
     """
 
     method: Literal["given", "random", "stratified", "grouped", "sorted"] = "random"
@@ -99,6 +102,7 @@ class SplitSection(Section):
     group_column: str | None = None
     group_pattern: str | None = None
     order_column: str | None = None
+    blocks: Annotated[Int, Field(ge=2)] = 50
 
     @model_validator(mode="after")
     def _consistent(self) -> SplitSection:
@@ -293,6 +297,8 @@ class Recipe(Section):
             self._refuse_what_needs_classes()
         if isinstance(self.target, RestorationTarget):
             self._refuse_what_spoils_pairs()
+        if isinstance(self.target, DepthTarget) and self.target.output == "relative" and self.inference.tile:
+            raise ValueError("inference.tile: depth up to scale and shift has other ones in every tile; leave it null")
         return self
 
     def _check_losses(self) -> None:
