@@ -197,11 +197,11 @@ def test_a_kill_while_building_leaves_nothing_half(root: Path, folder: Path, mon
 
     original, calls = room.read_image, []
 
-    def dying(path: Path) -> Any:
+    def dying(path: Path, **options: Any) -> Any:
         calls.append(path)
         if len(calls) == 4:
             raise Killed
-        return original(path)
+        return original(path, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(room, "read_image", dying)

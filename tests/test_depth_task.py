@@ -145,7 +145,7 @@ def test_what_describe_says_of_the_targets(tmp_path: Path) -> None:
 def test_baselines_are_the_median_and_the_mean_map() -> None:
     task = task_of()
     facts = task.describe([np.full((24, 32), 2.0, np.float32), np.full((24, 32), 3.0, np.float32)])
-    maps = {name: make((48, 64)) for name, make in task.baselines(facts).items()}
+    maps = {name: make(np.zeros((48, 64, 3), np.uint8)) for name, make in task.baselines(facts).items()}
     assert maps["constant"].shape == maps["mean map"].shape == (48, 64)
     assert maps["constant"][0, 0] == pytest.approx(2, rel=0.01)
     np.testing.assert_allclose(maps["mean map"], 2.5, rtol=1e-3)

@@ -397,3 +397,28 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
             write(path, value)
     assert np.array_equal(read_image(path).pixels_hwc, RGB_HWC)
     assert [file.name for file in path.parent.iterdir()] == ["image.png"]
+
+
+def test_16_bits_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:
+    deep_hwc = np.random.default_rng(0).integers(0, 65536, (5, 7, 3), dtype=np.uint16)
+    write_image(tmp_path / "a.png", deep_hwc)
+    kept = read_image(tmp_path / "a.png", keep_16_bits=True)
+    assert (kept.pixels_hwc.dtype, kept.notes) == (np.uint16, [])
+    assert np.array_equal(kept.pixels_hwc, deep_hwc)
+    assert np.abs(read_image(tmp_path / "a.png").pixels_hwc - deep_hwc / 257).max() <= 0.5
+    write_label_map(tmp_path / "grey.png", deep_hwc[..., 0])
+    grey = read_image(tmp_path / "grey.png", keep_16_bits=True).pixels_hwc
+    assert np.array_equal(grey, np.repeat(deep_hwc[..., :1], 3, axis=2))
+    write_image(tmp_path / "b.png", RGB_HWC)
+    assert read_image(tmp_path / "b.png", keep_16_bits=True).pixels_hwc.dtype == np.uint8
+    with pytest.raises(DataError, match="uint16 is no image"):
+        write_image(tmp_path / "a.jpg", deep_hwc)
+
+
+def test_a_very_large_picture_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(tmp_path / "a.png", RGB_HWC)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB_HWC[..., 0].size - 1)
+    assert np.array_equal(read_image(tmp_path / "a.png").pixels_hwc, RGB_HWC)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB_HWC[..., 0].size // 3)
+    with pytest.raises(DataError, match="more pixels than are safe"):
+        read_image(tmp_path / "a.png")

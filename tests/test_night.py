@@ -179,7 +179,7 @@ def test_wrong_ranges_and_images_are_refused() -> None:
 
 # ---------------------------------------------------------------- the folder
 
-COUNT, SIZE = 20, (24, 36)
+COUNT, SIZE = 20, (36, 24)
 
 
 @pytest.fixture(scope="module")
@@ -281,5 +281,5 @@ def test_what_cannot_be_made_is_said(photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "few").mkdir()
     with pytest.raises(DataError, match="0 photographs"):
         synthesize_night(tmp_path / "a", source=tmp_path / "few", count=9, seed=0)
-    with pytest.raises(DataError, match=r"\.png: the photograph is 80 x 100 pixels"):
+    with pytest.raises(DataError, match=r"\.png: the photograph is 100x80 pixels"):
         synthesize_night(tmp_path / "a", source=photographs, count=9, seed=0, size=(90, 90))

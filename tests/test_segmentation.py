@@ -244,7 +244,7 @@ def test_ignored_pixels_do_not_choose() -> None:
 def test_baselines() -> None:
     facts = {"class_pixels": {"c0": 3, "c1": 9}}
     trivial = task(2).baselines(facts)
-    assert {name: constant((2, 3)).tolist() for name, constant in trivial.items()} == {
+    assert {name: constant(np.zeros((2, 3, 3), np.uint8)).tolist() for name, constant in trivial.items()} == {
         "all c0": [[0] * 3] * 2,
         "all c1": [[1] * 3] * 2,
     }

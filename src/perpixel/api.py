@@ -32,7 +32,7 @@ def recipes() -> list[RecipeLine]:
 def synthesize(
     kind: str, out: str | Path, *, count: int, seed: int = 0, console: Console | None = None, **options: Any
 ) -> Path:
-    """Write a synthetic data set; ``kind`` is ``salt`` or ``desert``.
+    """Write a synthetic data set; ``kind`` is ``salt``, ``desert`` or ``night``.
 
     ``options`` are the further arguments of `perpixel.synthesis.synthesize_salt` and its siblings; None is not given.
     """
@@ -48,15 +48,22 @@ def synthesize(
     given = {name: value for name, value in options.items() if value is not None}
     if foreign := [name for name in given if name not in takes]:
         raise RequestError(
-            f"{kind} has no {' and no '.join(f'--{name}' for name in foreign)}", cure="Leave out what it does not have."
+            f"{kind} has no {' and no '.join(map(_option, foreign))}", cure="Leave out what it does not have."
         )
+    if "source" in takes and "source" not in given:
+        raise RequestError(f"{kind} is made from photographs", cure="Name their folder: --from DIR.")
     reports = {"progress": lambda done, total: console.progress("images", done, total), "say": console.say}
     given |= {name: report for name, report in reports.items() if name in takes}
     write(Path(out), count=count, seed=seed, **given)
     return Path(out)
 
 
-SYNTHESES = ("salt", "desert")  # the keys of WRITERS, which would take long to import
+SYNTHESES = ("salt", "desert", "night")  # the keys of WRITERS, which would take long to import
+
+
+def _option(name: str) -> str:
+    """How an argument is called on the command line."""
+    return "--from" if name == "source" else f"--{name}"
 
 
 def train(

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,17 +60,21 @@ def recipes() -> None:
 def synthesize(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=f"one of: {', '.join(api.SYNTHESES)}")],
     out: Annotated[Path, typer.Option("--out", help="the folder to write")],
-    count: Annotated[int, typer.Option("--count", help="number of training images")],
+    count: Annotated[int, typer.Option("--count", help="number of images; of salt, of training images")],
     seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same files")] = 0,
     size: Annotated[
-        str | None, typer.Option("--size", metavar="WIDTHxHEIGHT", help="desert: size of the images; default 960x540")
+        str | None, typer.Option("--size", metavar="WIDTHxHEIGHT", help="default of desert 960x540, of night 512x320")
     ] = None,
     place: Annotated[str | None, typer.Option("--place", help="desert: A, B or C; default: all three, mixed")] = None,
     spp: Annotated[int | None, typer.Option("--spp", help="desert: rays a pixel; default 16")] = None,
     processes: Annotated[int | None, typer.Option("--processes", help="desert: scenes drawn at once")] = None,
+    source: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="night: folder of photographs")] = None,
+    scale: Annotated[int | None, typer.Option("--scale", help="night: the dark picture is so much smaller")] = None,
+    truth: Annotated[str | None, typer.Option("--truth", help="night: clean pictures as dark, or of the day")] = None,
 ) -> None:
     """Write a synthetic data set in the layout of the real one; the same call continues a killed one."""
-    options = {"size": _size(size), "place": place, "spp": spp, "processes": processes}
+    options: dict[str, Any] = {"size": _size(size), "place": place, "spp": spp, "processes": processes}
+    options |= {"source": source, "scale": scale, "truth": truth}
     typer.echo(api.synthesize(kind, out, count=count, seed=seed, console=console.terminal(), **options))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,9 +41,9 @@ _READABLE = "Images are whole, readable files of one picture: PNG, JPEG, TIFF, W
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """``pixels_hwc``: uint8 RGB. ``notes``: in plain words, what had to be done to get there."""
+    """``pixels_hwc``: RGB, uint8, or uint16 where 16 bits are kept. ``notes``: what had to be done to get there."""
 
-    pixels_hwc: NDArray[np.uint8]
+    pixels_hwc: NDArray[Any]
     notes: list[str] = field(default_factory=list)
 
 
@@ -66,11 +67,11 @@ class LabelFile:
     lossy: bool = False
 
 
-def read_image(path: Path | str) -> LoadedImage:
-    """The picture in ``path`` as a person sees it: upright, uint8 RGB.
+def read_image(path: Path | str, *, keep_16_bits: bool = False) -> LoadedImage:
+    """The picture in ``path`` as a person sees it: upright, uint8 RGB; uint16 where 16 bits are stored and kept.
 
-    16-bit values are divided by 257 and rounded, so that 65535 becomes 255. Transparency is dropped and the stored
-    colours are kept: there is no background to put behind them.
+    Else 16-bit values are divided by 257 and rounded, so that 65535 becomes 255. Transparency is dropped and the
+    stored colours are kept: there is no background to put behind them.
 
     Raises:
         DataError: no such file, not a picture, damaged, too large, several pictures, or numbers without a known white.
@@ -79,10 +80,10 @@ def read_image(path: Path | str) -> LoadedImage:
     notes: list[str] = []
     with opened(path) as image:
         turn, bits = upright_turn(image, notes), stored_bits(path, image)
-        if bits == 16 and image.mode in _DEEP:
-            pixels = _to_8_bits(_decode_deep(path), notes)
-        elif image.mode.startswith("I;16"):
-            pixels = _to_8_bits(_array(image), notes)
+        deep_color = bits == 16 and image.mode in _DEEP
+        if deep_color or image.mode.startswith("I;16"):
+            deep = _decode_deep(path) if deep_color else _array(image).astype(np.uint16)
+            pixels: NDArray[Any] = deep if keep_16_bits else _to_8_bits(deep, notes)
         elif image.mode in ("I", "F"):
             raise DataError(
                 f"the pixels are {'32-bit integers' if image.mode == 'I' else 'fractions'}",
@@ -94,13 +95,13 @@ def read_image(path: Path | str) -> LoadedImage:
             pixels = _array(_without_palette(image, notes))
         pixels = turn(pixels)
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        opaque = (pixels[..., -1] == 255).all()
+        opaque = (pixels[..., -1] == np.iinfo(pixels.dtype).max).all()
         notes.append("opaque alpha channel dropped" if opaque else "transparency dropped, stored colours kept")
         pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3]
     if pixels.ndim == 2:
         notes.append("grey repeated into red, green and blue")
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    return LoadedImage(np.ascontiguousarray(pixels, dtype=np.uint8), notes)
+    return LoadedImage(np.ascontiguousarray(pixels), notes)
 
 
 def read_label_map(path: Path | str) -> LabelFile:
@@ -173,22 +174,30 @@ def write_label_map(path: Path | str, values_hw: NDArray[Any]) -> None:
     write_atomically(path, lambda file: Image.fromarray(stored_hw).save(file, format="PNG"))
 
 
-def write_image(path: Path | str, pixels_hwc: NDArray[np.uint8]) -> None:
+def write_image(path: Path | str, pixels_hwc: NDArray[Any]) -> None:
     """Write uint8 RGB ``pixels_hwc`` in the format that the name's ending says (JPEG and WebP at quality 95).
 
-    The file appears whole or not at all; missing folders are made.
+    uint16 is written as PNG of 16 bits a channel. The file appears whole or not at all; missing folders are made.
 
     Raises:
-        DataError: not an RGB image of uint8, or an ending that stands for no format.
+        DataError: not an RGB image of uint8, nor of uint16 for PNG, or an ending that stands for no format.
     """
     path = Path(path)
-    if pixels_hwc.ndim != 3 or pixels_hwc.shape[2] != 3 or pixels_hwc.dtype != np.uint8 or not pixels_hwc.size:
+    deep = pixels_hwc.dtype == np.uint16 and path.suffix.lower() == ".png"
+    known = deep or pixels_hwc.dtype == np.uint8
+    if pixels_hwc.ndim != 3 or pixels_hwc.shape[2] != 3 or not known or not pixels_hwc.size:
         raise DataError(
             f"shape {pixels_hwc.shape} of {pixels_hwc.dtype} is no image",
             where=path,
-            rule="An image is an array of height x width x 3 of uint8.",
+            rule="An image is an array of height x width x 3 of uint8; of uint16 too where it is written as PNG.",
             cure="Scale to 0 to 255 and convert to uint8 RGB.",
         )
+    if deep:
+        import cv2
+
+        encoded = cv2.imencode(".png", np.ascontiguousarray(pixels_hwc[..., ::-1]))[1]
+        write_atomically(path, lambda file: file.write(encoded.tobytes()))
+        return
     image_format = Image.registered_extensions().get(path.suffix.lower())
     if image_format not in Image.SAVE:
         raise DataError("no image format has this ending", where=path, cure="Name the file .png, .jpg, .tif or .webp.")
@@ -204,7 +213,10 @@ def write_image(path: Path | str, pixels_hwc: NDArray[np.uint8]) -> None:
 def opened(path: Path) -> Iterator[Image.Image]:
     """The one picture of a file, open; whatever goes wrong inside is a DataError that names the file."""
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below twice the limit all is well
+            unread = Image.open(path)
+        with unread as image:
             # A phone's MPO holds the photograph first and helpers after it: one picture, as a person sees it.
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise DataError(

@@ -13,13 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from perpixel.data.augment import augment, sample_generator
 from perpixel.data.cache import DecodedSamples
-from perpixel.data.fit import fit_image, fit_target, plan_crop, plan_fit
+from perpixel.data.fit import fit_image, fit_target, paired_crop, plan_crop, plan_fit
 from perpixel.recipe import AugmentationSection, InputSection
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``image_bchw`` uint8; ``target_bhw`` in the task's values (``fill`` where there is none)."""
+    """``image_bchw`` uint8 or uint16; ``target_bhw`` in the task's values (``fill`` where there is none), or, where
+    targets are images, target_bhwc."""
 
     image_bchw: torch.Tensor
     target_bhw: torch.Tensor
@@ -41,10 +42,11 @@ class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
         seed: int,
         epoch: int,
         zoom_divides: bool = False,
+        image_scale: int | None = None,
     ) -> None:
         self.decoded, self.ids, self.positions = decoded, ids, positions
-        self.input_section, self.augmentation, self.fill = input_section, augmentation, fill
-        self.seed, self.epoch, self.zoom_divides = seed, epoch, zoom_divides
+        self.input_section, self.augmentation, self.fill = input_section.at_epoch(epoch), augmentation, fill
+        self.seed, self.epoch, self.zoom_divides, self.image_scale = seed, epoch, zoom_divides, image_scale
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -53,6 +55,10 @@ class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
         position = self.positions[index]
         image_hwc, target_hw = self.decoded.image(position), self.decoded.target(position)
         generator = sample_generator(self.seed, self.epoch, self.ids[position])
+        if self.image_scale is not None:
+            size = self.input_section.size
+            image_hwc, target_hw = paired_crop(image_hwc, target_hw, size, self.image_scale, generator)
+            return *augment(image_hwc, target_hw, self.augmentation, generator), self.ids[position]
         if self.input_section.fit == "crop":
             rows, columns, fit = plan_crop(target_hw, self.input_section, self.augmentation, self.fill, generator)
             image_hwc, target_hw = image_hwc[rows, columns], target_hw[rows, columns]
@@ -107,5 +113,16 @@ def training_loader(dataset: TrainingSet, order: EpochOrder, *, workers: int) ->
 
 def _collate(items: Sequence[tuple[NDArray[np.uint8], NDArray[Any], str]]) -> Batch:
     images, targets, ids = zip(*items, strict=True)
-    image_bhwc = torch.from_numpy(np.stack(images))
-    return Batch(image_bhwc.permute(0, 3, 1, 2), torch.from_numpy(np.stack(targets)), tuple(ids))
+    return Batch(stack_images(images), torch.from_numpy(np.stack(targets)), tuple(ids))
+
+
+def stack_images(images: Sequence[NDArray[Any]]) -> torch.Tensor:
+    """image_bchw of several image_hwc of one size, uint8, or uint16 if any of them is: 255 becomes 65535."""
+    if len({image_hwc.dtype for image_hwc in images}) > 1:
+        images = [image if image.dtype == np.uint16 else image.astype(np.uint16) * 257 for image in images]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def to_unit(levels: torch.Tensor) -> torch.Tensor:
+    """Levels of uint8 or uint16 as float32 in [0, 1]: the one place that scales pixel values."""
+    return levels.to(torch.float32).div_(65535 if levels.dtype == torch.uint16 else 255)

@@ -65,6 +65,27 @@ def plan_crop(
     return rows, columns, Fit(part, (height, width), spec.size, top, left, zoom)
 
 
+def paired_crop(
+    image_hwc: NDArray[Any], target_hwc: NDArray[Any], size: tuple[int, int], scale: int, rng: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The same random part of two images: ``size`` of the one, ``scale`` times as much of the other; nothing resized.
+
+    A smaller pair is mirrored about its lower and right edge, the outermost pixel included, so that both stay aligned.
+    """
+    draws = rng.random(2)
+    whole = image_hwc.shape[:2]
+    top, left = (int(draw * (max(0, side - part) + 1)) for draw, side, part in zip(draws, whole, size, strict=True))
+    return _cut_mirrored(image_hwc, top, left, size), _cut_mirrored(
+        target_hwc, scale * top, scale * left, (scale * size[0], scale * size[1])
+    )
+
+
+def _cut_mirrored(image_hwc: NDArray[Any], top: int, left: int, size: tuple[int, int]) -> NDArray[Any]:
+    part_hwc = image_hwc[top : top + size[0], left : left + size[1]]
+    missing = size[0] - part_hwc.shape[0], size[1] - part_hwc.shape[1]
+    return np.pad(part_hwc, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric") if any(missing) else part_hwc
+
+
 def _own_scale(original_hw: tuple[int, int], spec: InputSection) -> float:
     return 1.0 if spec.long_side is None else spec.long_side / max(original_hw)
 
@@ -119,11 +140,17 @@ def fit_target(target_hw: NDArray[Any], fit: Fit, fill: float) -> NDArray[Any]:
 
 
 def unfit_scores(scores_khw: NDArray[np.float32], fit: Fit) -> NDArray[np.float32]:
-    """Scores of the network's size brought back to the image's own size: crop, then bilinear."""
-    cropped = scores_khw[:, fit.top : fit.top + fit.scaled[0], fit.left : fit.left + fit.scaled[1]]
+    """Scores of the network's size brought back to the image's own size: crop, then bilinear.
+
+    Scores may stand at a multiple of the network's size; they then come back at that multiple of the image's.
+    """
+    scale = scores_khw.shape[1] // fit.size[0]
+    rows = slice(scale * fit.top, scale * (fit.top + fit.scaled[0]))
+    cropped = scores_khw[:, rows, scale * fit.left : scale * (fit.left + fit.scaled[1])]
     if fit.scaled == fit.original:
         return np.ascontiguousarray(cropped)
-    return np.stack([_resize(np.ascontiguousarray(plane), fit.original, cv2.INTER_LINEAR) for plane in cropped])
+    original = (scale * fit.original[0], scale * fit.original[1])
+    return np.stack([_resize(np.ascontiguousarray(plane), original, cv2.INTER_LINEAR) for plane in cropped])
 
 
 def _resize(array: NDArray[Any], size_hw: tuple[int, int], interpolation: int) -> NDArray[Any]:

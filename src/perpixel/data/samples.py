@@ -97,11 +97,11 @@ def _from_templates(data: DataSection, root: Path) -> list[Sample]:
 
 def _match_template(template: str, root: Path) -> list[tuple[str, str | None, Path]]:
     """(id, subset, path) of every file that fits; sorted, so that nothing depends on the directory order."""
-    pattern = re.escape(template).replace(r"\{id\}", "(?P<id>[^/]+)")
+    pattern = re.escape(template).replace(r"\{id\}", "(?P<id>[^/]+)").replace(r"\{any\}", "[^/]+")
     pattern = pattern.replace(r"\{subset\}", "(?P<subset>[^/]+)", 1).replace(r"\{subset\}", "(?P=subset)")
     regex = re.compile(pattern, re.DOTALL)
     found = []
-    for path in root.glob(glob.escape(template).replace("{id}", "*").replace("{subset}", "*")):
+    for path in root.glob(re.sub(r"{(id|subset|any)}", "*", glob.escape(template))):
         match = regex.fullmatch(path.relative_to(root).as_posix())
         if match is None or not path.is_file():
             continue

@@ -120,6 +120,17 @@ class _Scored:
         return [float(self.rows[id_].get(figure) or "nan") for id_ in ids]
 
 
+def compare_stored(runs: Sequence[Run], subset: str) -> list[Comparison]:
+    """Compare what earlier evaluations of a subset left behind; nothing is predicted.
+
+    Raises:
+        RequestError: fewer than two runs, a run without this evaluation, or other images or another protocol.
+    """
+    if len(runs) < 2:
+        raise RequestError("one run cannot be compared", rule="a comparison holds two runs or more.")
+    return compare_scored([_Scored.read(run, subset, run.path.name) for run in runs], runs[0].recipe.training.monitor)
+
+
 def compare_scored(scored: Sequence[_Scored], monitor: str) -> list[Comparison]:
     """Every pair of evaluations of the same images by every figure that is a mean over images."""
     first = scored[0]

@@ -68,9 +68,11 @@ def evaluate_samples(
         predicted_hw = predictor.finalize(scores_khw)
         row = metrics.update(predicted_hw, target_hw, valid_hw, task.confidence(scores_khw, predicted_hw))
         rows.append({"sample": ids[position], **row})
-        for name, constant in trivial.items():
-            certain_hw = np.ones(target_hw.shape[:2], dtype=np.float32)
-            baselines[name].update(constant(target_hw.shape[:2]), target_hw, valid_hw, certain_hw)
+        if not trivial:
+            continue
+        image_hwc, certain_hw = decoded.image(position), np.ones(target_hw.shape[:2], dtype=np.float32)
+        for name, predict in trivial.items():
+            baselines[name].update(predict(image_hwc), target_hw, valid_hw, certain_hw)
     return Evaluation(
         figures=metrics.compute(),
         per_image=rows,

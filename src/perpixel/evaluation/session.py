@@ -15,7 +15,6 @@ from perpixel.evaluation.guards import warnings_of
 from perpixel.evaluation.pairs import Pairs, evaluation_name, open_pairs
 from perpixel.evaluation.submission import Submission
 from perpixel.evaluation.tables import figures_table
-from perpixel.images import read_image
 from perpixel.inference.predictor import Predictor
 from perpixel.run import Run
 
@@ -50,7 +49,7 @@ def score_pairs(
     run: Run, predictor: Predictor, pairs: Pairs, name: str, console: Console
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Score and write one evaluation; returns it with its protocol."""
-    decoded = decode_samples(pairs.samples, pairs.task.decode_target, key=None)
+    decoded = decode_samples(pairs.samples, pairs.task.decode_target, key=None, image_scale=pairs.task.image_scale)
     evaluation = evaluate_samples(
         predictor,
         decoded,
@@ -71,7 +70,9 @@ def score_pairs(
         "chosen_on_this_subset": chosen_on_validation(predictor) if pairs.own and name == "val" else [],
         "decision": predictor.decision,
         "flip": inference.flip,
+        "self_ensemble": inference.self_ensemble,
         "scales": list(inference.scales),
+        "tile": inference.tile,
     }
     write_evaluation(run, name, evaluation, protocol)
     return evaluation, protocol
@@ -106,7 +107,7 @@ def submit_run(run: Run, out: Path, *, data: Path | None, console: Console) -> N
     size = predictor.inference.batch_size
     for start in range(0, len(samples), size):
         chosen = samples[start : start + size]
-        predictions = predictor.predict([read_image(sample.image).pixels_hwc for sample in chosen])
+        predictions = predictor.predict([predictor.read(sample.image) for sample in chosen])
         for sample, prediction_hw in zip(chosen, predictions, strict=True):
             submission.add(sample.id, predictor.task.submission_map(prediction_hw))
         console.progress("predicting", start + len(chosen), len(samples))

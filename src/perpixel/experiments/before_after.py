@@ -99,7 +99,7 @@ def _panels(path: Path, before: Run, after: Run, monitor: str) -> None:
     task = predictors[0].task
     rows = []
     for id_ in (ranked[place] for place in spread):
-        decoded = decode_samples([by_id[id_]], task.decode_target, key=None)
+        decoded = decode_samples([by_id[id_]], task.decode_target, key=None, image_scale=task.image_scale)
         image_hwc, target_hw = decoded.image(0), decoded.target(0)
         panels = [task.panels(image_hwc, each.predict([image_hwc])[0], target_hw) for each in predictors]
         tiles = [panels[0]["input"], panels[0]["truth"], panels[0]["prediction"], panels[1]["prediction"]]

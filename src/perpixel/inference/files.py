@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from perpixel.console import Console
 from perpixel.errors import DataError, RequestError, RunError
-from perpixel.images import image_size, read_image
+from perpixel.images import image_size
 from perpixel.inference.predictor import Predictor
 from perpixel.inference.timing import NetworkClock, Timing, timing_line
 from perpixel.run import Run, write_json
@@ -43,9 +43,9 @@ def predict_files(run: Run, images: Sequence[Path], out: Path, *, console: Conso
     with NetworkClock(predictor) as clock:
         for batch in _batches(files, predictor):
             if not timing.end_to_end:  # the first calls of a network allocate and tune; their time says nothing
-                predictor.scores(list(_read(batch, []).values()))
+                predictor.scores(list(_read(predictor, batch, []).values()))
             began, network_before = time.perf_counter(), clock.seconds
-            loaded = _read(batch, problems)
+            loaded = _read(predictor, batch, problems)
             written += _predict(predictor, loaded, out)
             if loaded:
                 pixels = [image_hwc.shape[0] * image_hwc.shape[1] for image_hwc in loaded.values()]
@@ -64,7 +64,7 @@ def predict_files(run: Run, images: Sequence[Path], out: Path, *, console: Conso
     return written
 
 
-def _predict(predictor: Predictor, loaded: dict[Path, NDArray[np.uint8]], out: Path) -> list[Path]:
+def _predict(predictor: Predictor, loaded: dict[Path, NDArray[Any]], out: Path) -> list[Path]:
     written = []
     batch_scores = predictor.scores(list(loaded.values()))
     for (path, image_hwc), scores_khw in zip(loaded.items(), batch_scores, strict=True):
@@ -73,12 +73,12 @@ def _predict(predictor: Predictor, loaded: dict[Path, NDArray[np.uint8]], out: P
     return written
 
 
-def _read(files: Sequence[Path], problems: list[str]) -> dict[Path, NDArray[np.uint8]]:
+def _read(predictor: Predictor, files: Sequence[Path], problems: list[str]) -> dict[Path, NDArray[Any]]:
     """Decoded images; what cannot be read is added to ``problems``."""
     loaded = {}
     for path in files:
         try:
-            loaded[path] = read_image(path).pixels_hwc
+            loaded[path] = predictor.read(path)
         except DataError as error:
             problems.append(f"{path}: {error.what}")
     return loaded
@@ -93,7 +93,7 @@ def _batches(files: Sequence[Path], predictor: Predictor) -> Iterator[list[Path]
             height, width = image_size(path)
         except DataError:  # it is told when the image is read
             height = width = 0
-        own = height * width * predictor.task.out_channels
+        own = height * width * (predictor.task.image_scale or 1) ** 2 * predictor.task.out_channels
         if batch and (len(batch) == predictor.inference.batch_size or values + own > _SCORES_AT_ONCE):
             yield batch
             batch, values = [], 0

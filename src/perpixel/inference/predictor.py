@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from perpixel.data.dataset import stack_images, to_unit
 from perpixel.data.fit import fit_image, plan_fit, unfit_scores
 from perpixel.errors import RunError
+from perpixel.images import read_image
+from perpixel.inference.tiles import plan_tiles
 from perpixel.models import PixelModel, build_model
 from perpixel.recipe import InferenceSection, InputSection
 from perpixel.run import Run, read_json
@@ -19,7 +23,7 @@ from perpixel.tasks import Decision, Task, build_task
 
 
 class Predictor:
-    """Fit, network, test-time flip and scales, scores back at the original size, decision."""
+    """Fit, tiles, network, test-time views, scores back at the original size, decision."""
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Predictor:
             out_channels=task.out_channels,
             decoder_norm=section.decoder_norm,
             decoder_attention=section.decoder_attention,
+            scale=task.image_scale,
         )
         decision = task.first_decision()
         if run.decision_path.is_file():
@@ -68,15 +73,25 @@ class Predictor:
             precision=recipe.training.precision,
         )
 
-    def scores(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """Scores of each image_hwc at its original size, scores_khw; a batch of each size that they are fitted to."""
+    def read(self, path: Path) -> NDArray[Any]:
+        """The image_hwc of a file, with 16 bits where these are kept; raises DataError."""
+        return read_image(path, keep_16_bits=self.task.image_scale is not None).pixels_hwc
+
+    def scores(self, images: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Scores of each image_hwc at its original size (or, of images, at the output's), scores_khw.
+
+        Images that are fitted to one size make a batch. Those that are larger than a tile are predicted by themselves.
+        """
         fits = [plan_fit(image_hwc.shape[:2], self.input_section) for image_hwc in images]
         scores: dict[int, NDArray[np.float32]] = {}
         for size in dict.fromkeys(fit.size for fit in fits):
             places = [place for place, fit in enumerate(fits) if fit.size == size]
-            stacked = np.stack([fit_image(images[place], fits[place]) for place in places])
-            scores_bkhw = self._network(to_network(torch.from_numpy(stacked).permute(0, 3, 1, 2), self.device))
-            for place, scores_khw in zip(places, scores_bkhw.cpu().numpy(), strict=True):
+            if max(size) > (self.inference.tile or max(size)):
+                for place in places:
+                    scores[place] = unfit_scores(self._tiled(fit_image(images[place], fits[place])), fits[place])
+                continue
+            batch_scores = self._batch([fit_image(images[place], fits[place]) for place in places])
+            for place, scores_khw in zip(places, batch_scores, strict=True):
                 scores[place] = unfit_scores(scores_khw, fits[place])
         return [scores[place] for place in range(len(images))]
 
@@ -84,28 +99,57 @@ class Predictor:
         """The prediction of one image from its scores."""
         return self.task.finalize(scores_khw, self.decision)
 
-    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+    def predict(self, images: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Predictions at the images' original sizes."""
         return [self.finalize(scores_khw) for scores_khw in self.scores(images)]
 
+    def _tiled(self, image_hwc: NDArray[Any]) -> NDArray[np.float32]:
+        """Scores of a fitted image that is larger than a tile: only they and the tiles of a batch are in memory."""
+        assert self.inference.tile is not None
+        height, width = image_hwc.shape[:2]
+        tiles = plan_tiles((height, width), self.inference.tile, context=self.model.context, step=self.model.tile_step)
+        scale = self.task.image_scale or 1
+        total_khw = np.zeros((self.task.out_channels, scale * height, scale * width), dtype=np.float32)
+        for size in dict.fromkeys(tile.size for tile in tiles):
+            alike = [tile for tile in tiles if tile.size == size]
+            for start in range(0, len(alike), self.inference.batch_size):
+                batch = alike[start : start + self.inference.batch_size]
+                batch_scores = self._batch([tile.cut(image_hwc) for tile in batch])
+                for tile, scores_khw in zip(batch, batch_scores, strict=True):
+                    tile.add(scores_khw, total_khw, scale)
+        return total_khw
+
+    def _batch(self, images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """scores_bkhw of images of one size."""
+        scores_bkhw: NDArray[np.float32] = self._network(to_network(stack_images(images), self.device)).cpu().numpy()
+        return scores_bkhw
+
     @torch.inference_mode()
     def _network(self, image_bchw: torch.Tensor) -> torch.Tensor:
-        """Scores of the fitted images, averaged over the scales and their mirror images."""
+        """Scores of the fitted images, averaged over the scales and their views."""
         size = image_bchw.shape[2:]
+        scale_of_output = self.task.image_scale or 1
+        size_of_output = [scale_of_output * side for side in size]
         views = []
         for scale in self.inference.scales:
             scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
             view_bkhw = self._one_scale(_resize(image_bchw, scaled))
-            views.append(_resize(view_bkhw, size))
+            views.append(_resize(view_bkhw, size_of_output))
         return torch.stack(views).mean(dim=0) if len(views) > 1 else views[0]
 
     def _one_scale(self, image_bchw: torch.Tensor) -> torch.Tensor:
+        """Averaged over the flips and quarter turns that the recipe asks for."""
+        turns = range(4) if self.inference.self_ensemble else range(1)
+        flips = (False, True) if self.inference.self_ensemble or self.inference.flip else (False,)
+        views = [self._one_view(image_bchw, turn, flip) for turn in turns for flip in flips]
+        return sum(views[1:], start=views[0]) / len(views) if len(views) > 1 else views[0]
+
+    def _one_view(self, image_bchw: torch.Tensor, turn: int, flip: bool) -> torch.Tensor:
+        """Scores of the image after a flip and quarter turns, brought back to where they belong."""
+        view_bchw = torch.rot90(image_bchw.flip(3) if flip else image_bchw, turn, (2, 3))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            scores_bkhw = self.task.scores(self.model(image_bchw))
-            if self.inference.flip:
-                flipped = self.task.scores(self.model(image_bchw.flip(3)))
-                scores_bkhw = (scores_bkhw + flipped.flip(3)) / 2
-        return scores_bkhw
+            scores_bkhw = torch.rot90(self.task.scores(self.model(view_bchw)), -turn, (2, 3))
+        return scores_bkhw.flip(3) if flip else scores_bkhw
 
 
 def _resize(maps_bchw: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -121,6 +165,6 @@ def default_device() -> torch.device:
 
 
 def to_network(image_bchw: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """uint8 RGB to float32 in [0, 1], channels last: the one place that scales pixel values."""
+    """uint8 or uint16 RGB to float32 in [0, 1], channels last."""
     moved = image_bchw.to(device, non_blocking=True)
-    return moved.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+    return to_unit(moved).contiguous(memory_format=torch.channels_last)

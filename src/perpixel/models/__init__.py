@@ -5,5 +5,14 @@ The room knows no recipe: everything comes in as plain arguments.
 
 from perpixel.models.build import ARCHITECTURES, DEPTH_ARCHITECTURES, Architecture, build_model
 from perpixel.models.network import PixelModel, WeightsReport
+from perpixel.models.restoration_build import RESTORATION_ARCHITECTURES
 
-__all__ = ["ARCHITECTURES", "DEPTH_ARCHITECTURES", "Architecture", "PixelModel", "WeightsReport", "build_model"]
+__all__ = [
+    "ARCHITECTURES",
+    "DEPTH_ARCHITECTURES",
+    "RESTORATION_ARCHITECTURES",
+    "Architecture",
+    "PixelModel",
+    "WeightsReport",
+    "build_model",
+]

@@ -13,6 +13,7 @@ from perpixel._torchvision import ensure_torchvision
 from perpixel.errors import RequestError
 from perpixel.models.network import PixelModel
 from perpixel.models.regression import GLOBAL_REGRESSION, GlobalRegression
+from perpixel.models.restoration_build import RESTORATION_ARCHITECTURES, build_restoration
 from perpixel.models.transformers_depth import DEPTH_FAMILIES
 from perpixel.models.transformers_files import build_depth_transformer
 from perpixel.models.weights import HubFile, load_weights
@@ -69,11 +70,13 @@ def build_model(
     out_channels: int,
     decoder_norm: bool = True,
     decoder_attention: bool = False,
+    scale: int | None = None,
 ) -> PixelModel:
     """A network with its weights.
 
     Args:
-        architecture: a key of `ARCHITECTURES` or a member of `DEPTH_ARCHITECTURES`.
+        architecture: a key of `ARCHITECTURES` or a member of `DEPTH_ARCHITECTURES`; of `RESTORATION_ARCHITECTURES`
+            where a ``scale`` is given: see `build_restoration`.
         encoder: an encoder of segmentation-models-pytorch (``resnet34``), or any timm model that yields a pyramid of
             features (``tf_efficientnet_lite0``) or, for ``dpt``, is a vision transformer; a name that both know
             means the former. For depth models of the transformers library see `build_depth_transformer`.
@@ -82,11 +85,21 @@ def build_model(
         out_channels: channels of the output.
         decoder_norm: batch normalisation in the decoder.
         decoder_attention: scSE attention in the decoder.
+        scale: of outputs that are images: how many times as high and as wide as the input; None: outputs are maps.
 
     Raises:
         RequestError: the architecture or the encoder does not exist, or does not have what is asked of it.
         WeightsError: the weights cannot be had, or are not those of this network.
     """
+    if scale is not None or architecture in RESTORATION_ARCHITECTURES:
+        return build_restoration(
+            architecture,
+            encoder=encoder,
+            weights=weights,
+            scale=scale,
+            decoder_norm=decoder_norm,
+            decoder_attention=decoder_attention,
+        )
     if architecture in DEPTH_ARCHITECTURES:
         _require_depth(architecture, out_channels, decoder_norm=decoder_norm, decoder_attention=decoder_attention)
         if architecture != GLOBAL_REGRESSION:

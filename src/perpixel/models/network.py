@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from perpixel.errors import RequestError
 from perpixel.models.freezing import encoder_stages
+from perpixel.models.restoration import RestorationNetwork
 
 __all__ = ["PixelModel", "WeightsReport"]
 
@@ -92,6 +93,16 @@ class PixelModel(nn.Module):
     def _padding(self, side: int) -> int:
         wanted = max(-(-side // self.divisor) * self.divisor, self.minimum_size)
         return wanted - side
+
+    @property
+    def context(self) -> int | None:
+        """How many pixels on each side of it an output pixel depends on; None: not known, or the whole image."""
+        return self.network.context if isinstance(self.network, RestorationNetwork) else None
+
+    @property
+    def tile_step(self) -> int:
+        """A tile of an image begins at a multiple of it, so that the network's strides fall on the same pixels."""
+        return self.network.divisor if isinstance(self.network, RestorationNetwork) else self.divisor
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """All parameters of the encoder."""

@@ -58,7 +58,7 @@ def load_spandrel(path: Path | str) -> SpandrelNetwork:
             "the package spandrel is not installed",
             where=path,
             rule="Networks of other projects are built by spandrel.",
-            cure="Install it: pip install spandrel.",
+            cure="Install it: pip install 'perpixel[restoration]'.",
         ) from error
     state = _read(path)
     try:
@@ -92,7 +92,7 @@ def _read(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return dict(load_file(path))
+            return _bare(load_file(path))
         # weights_only: a pickle may run code when it is read; this way it holds tensors or is refused.
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
         return dict(content)
@@ -103,3 +103,10 @@ def _read(path: Path) -> dict[str, Any]:
             rule="Weights are a .safetensors file, or a .pth file that holds nothing but tensors.",
             cure="Fetch or save the file again.",
         ) from error
+
+
+def _bare(state: dict[str, Tensor]) -> dict[str, Any]:
+    """The network's own tensors, where the file holds a `PixelModel` around it: the best weights of a run."""
+    inside = "network.network."
+    own = {name.removeprefix(inside): tensor for name, tensor in state.items() if name.startswith(inside)}
+    return own or dict(state)

@@ -39,7 +39,7 @@ def rock(rng: Rng, colors: Sequence[ArrayLike], *, facets: int = 14, layered: fl
     levels = []
     for subdivisions in (4, 3, 2, 1, 0):
         direction, faces = icosphere(subdivisions)
-        facing = np.maximum(direction @ normals.T, 1e-6)
+        facing = np.maximum((direction[:, None] * normals).sum(axis=-1), 1e-6)
         radius = np.minimum(1.0, (cuts / facing).min(axis=1))
         x, y, z = direction.T
         bumps = fractal(x * 2 + z * 1.3, y * 2 - z * 1.7, seed, wavelength=1.0, octaves=5)

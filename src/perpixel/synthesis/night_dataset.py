@@ -48,7 +48,7 @@ def synthesize_night(
     count: int,
     seed: int,
     scale: int = 1,
-    size: tuple[int, int] = (320, 512),
+    size: tuple[int, int] = (512, 320),
     truth: Literal["dark", "day"] = "dark",
     settings: NightSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -68,7 +68,7 @@ def synthesize_night(
         count: number of pairs, at least 3.
         seed: at least 0; pair number i depends on ``(seed, i)`` and its photograph alone.
         scale: how many times smaller the noisy picture is: 1, 2, 3 or 4.
-        size: height and width of the clean picture in pixels, cut down to multiples of 2 and of ``scale``.
+        size: width and height of the clean picture in pixels, cut down to multiples of 2 and of ``scale``.
         truth: the clean picture is as dark as the noisy one, or well exposed; see `darken`.
         settings: ranges that scenes are drawn from.
         progress: called with (pairs done, pairs in all) after each pair.
@@ -78,6 +78,9 @@ def synthesize_night(
         DataError: too few photographs, or one that cannot be read or is too small.
     """
     out_dir, source, settings = Path(out_dir), Path(source), settings or NightSettings()
+    size_hw = size[::-1]
+    if truth not in ("dark", "day"):
+        raise RequestError(f"there is no truth {truth!r}", rule="clean pictures are 'dark' or 'day'.")
     if count < 3 or seed < 0 or scale not in SCALES or min(size) < 12:
         raise RequestError(
             f"no data set has {count} pairs, seed {seed}, scale {scale} and size {size}",
@@ -96,7 +99,7 @@ def synthesize_night(
     for pair in _pairs(photographs, count, seed):
         rng = np.random.default_rng([seed, pair.number])
         scene = draw_scene(rng, settings)
-        _write(pair, out_dir, rng, scene, size=size, scale=scale, truth=truth)
+        _write(pair, out_dir, rng, scene, size_hw=size_hw, scale=scale, truth=truth)
         photograph = pair.source.relative_to(source).as_posix()
         rows.append({"number": pair.number, "subset": pair.subset, "photograph": photograph} | asdict(scene))
         if progress:
@@ -147,7 +150,7 @@ def _write(
     rng: Generator,
     scene: NightScene,
     *,
-    size: tuple[int, int],
+    size_hw: tuple[int, int],
     scale: int,
     truth: Literal["dark", "day"],
 ) -> None:
@@ -155,28 +158,28 @@ def _write(
     paths = pair.files(out_dir)
     if all(path.exists() for path in paths):
         return
-    view_hwc = _view(pair.source, size, rng)
+    view_hwc = _view(pair.source, size_hw, rng)
     for path, image_hwc in zip(paths, darken(view_hwc, rng, scene, scale=scale, truth=truth), strict=True):
         write_image(path, image_hwc)
 
 
-def _view(path: Path, size: tuple[int, int], rng: Generator) -> NDArray[Any]:
-    """A window of the photograph, between ``size`` and the largest of that shape, made ``size`` large; in [0, 1].
+def _view(path: Path, size_hw: tuple[int, int], rng: Generator) -> NDArray[Any]:
+    """A window of the photograph, between ``size_hw`` and the largest of its shape, made ``size_hw`` large; in [0, 1].
 
     Making it smaller takes the photograph's own noise and compression away.
     """
     image_hwc = read_image(path).pixels_hwc
     height, width = image_hwc.shape[:2]
-    largest = min(height / size[0], width / size[1])
+    largest = min(height / size_hw[0], width / size_hw[1])
     if largest < 1:
         raise DataError(
-            f"the photograph is {height} x {width} pixels",
+            f"the photograph is {width}x{height} pixels",
             where=path,
-            rule=f"Pictures of {size[0]} x {size[1]} pixels are cut from photographs that are at least as large.",
+            rule=f"Pictures of {size_hw[1]}x{size_hw[0]} pixels are cut from photographs that are at least as large.",
             cure="Ask for a smaller size, or remove the photograph.",
         )
     zoom = rng.uniform(1, largest)
-    window = [min(round(zoom * side), full) for side, full in zip(size, (height, width), strict=True)]
+    window = [min(round(zoom * side), full) for side, full in zip(size_hw, (height, width), strict=True)]
     top, left = (int(rng.integers(full - part + 1)) for part, full in zip(window, (height, width), strict=True))
     view_hwc = image_hwc[top : top + window[0], left : left + window[1]]
-    return imresize(view_hwc, size).clip(0, 255) / 255
+    return imresize(view_hwc, size_hw).clip(0, 255) / 255

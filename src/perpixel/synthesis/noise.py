@@ -49,11 +49,20 @@ def fractal(x: Floats, y: Floats, seed: int, *, wavelength: float, octaves: int 
     return total / (2.0 - 2.0 * amplitude) if ridged else total
 
 
-def tile_noise(rng: np.random.Generator, size: int, *, slope: float, low_cut: float = 2.0) -> Floats:
+def tile_noise(
+    rng: np.random.Generator,
+    size: int,
+    *,
+    slope: float,
+    low_cut: float = 2.0,
+    stretch: tuple[float, float] = (1.0, 1.0),
+) -> Floats:
     """A seamless square of noise, mean 0 and standard deviation 1, whose amplitude falls as frequency^-slope;
-    frequencies under ``low_cut`` periods a tile are left out, so that the repetition is not seen."""
+    frequencies under ``low_cut`` periods a tile are left out, so that the repetition is not seen. ``stretch``: so many
+    times longer down the rows and along them."""
     spectrum = np.fft.rfft2(rng.standard_normal((size, size)))
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) * size
+    down, along = np.fft.fftfreq(size)[:, None] * stretch[0], np.fft.rfftfreq(size)[None] * stretch[1]
+    frequency = np.hypot(down, along) * size
     weight = np.where(frequency < low_cut, 0.0, np.maximum(frequency, 1.0) ** -slope)
     noise = np.fft.irfft2(spectrum * weight, s=(size, size))
     return np.asarray((noise - noise.mean()) / noise.std(), dtype=np.float64)

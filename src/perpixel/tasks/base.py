@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from perpixel.metrics import MetricInfo
+from perpixel.tasks.view import PictureView, View
 
 Decision = dict[str, float]
 """What was chosen on validation data (a threshold, say); kept with the run and used wherever it predicts."""
 
 TaskLoss = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(epoch, output_bkhw, target_bhw) -> scalar; only valid pixels count."""
+"""(epoch, output_bkhw, target_bhw or target_bhwc) -> scalar; only valid pixels count."""
 
 Scored = tuple[NDArray[np.float32], NDArray[Any]]
-"""(scores_khw, target_hw) of one image at its original size."""
+"""(scores_khw, target_hw) of one image at its original size; target_hwc where targets are images."""
 
 
 class Metrics(Protocol):
@@ -43,7 +44,10 @@ class Metrics(Protocol):
 
 
 class Task(ABC):
-    """Target files, network outputs, losses, predictions and figures of one kind of map."""
+    """Target files, network outputs, losses, predictions and figures of one kind of map.
+
+    Where targets are images, what is called target_hw and prediction_hw here is an image_hwc.
+    """
 
     #: channels that the network puts out
     out_channels: int
@@ -51,6 +55,8 @@ class Task(ABC):
     fill: float
     #: whether what is enlarged by s comes nearer by s: its target is then divided by s
     zoom_divides: bool = False
+    #: of targets that are images: how many times as high and as wide they are; images of 16 bits then stay so
+    image_scale: int | None = None
     #: endings of the files that are written of a prediction; the first one's holds the data set's own values
     prediction_files: tuple[str, ...]
     #: what the colours of the ``error`` panel mean, in a few words
@@ -118,8 +124,8 @@ class Task(ABC):
         """A fresh accumulator."""
 
     @abstractmethod
-    def baselines(self, facts: Mapping[str, Any]) -> dict[str, Callable[[tuple[int, int]], NDArray[Any]]]:
-        """Trivial predictions by name, as functions of the image size."""
+    def baselines(self, facts: Mapping[str, Any]) -> dict[str, Callable[[NDArray[Any]], NDArray[Any]]]:
+        """Trivial predictions by name, as functions of the image_hwc."""
 
     @abstractmethod
     def paint(self, prediction_hw: NDArray[Any]) -> NDArray[np.uint8]:
@@ -153,3 +159,7 @@ class Task(ABC):
     @abstractmethod
     def submission_map(self, prediction_hw: NDArray[Any]) -> NDArray[Any]:
         """What a submission tells of a prediction: a bool mask, or a number a pixel."""
+
+    def view(self) -> View:
+        """How a person looks at predictions; pictures where a task says nothing else."""
+        return PictureView(scale=self.image_scale or 1)

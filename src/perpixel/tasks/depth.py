@@ -22,6 +22,7 @@ from perpixel.metrics import DepthMetrics
 from perpixel.metrics.depth_guards import inverted, predictions_on_a_clamp, wrong_unit
 from perpixel.recipe import DepthTarget, InferenceSection, LossSection, parse_loss
 from perpixel.tasks.base import Decision, Scored, Task, TaskLoss
+from perpixel.tasks.view import DistanceView
 
 _NEAREST = 1e-3  # metres; figures and logarithms need a depth above 0
 _MAP_SIZE = (24, 32)  # height and width of the mean depth map that is kept as a fact
@@ -156,17 +157,18 @@ class DepthTask(Task):
             predicts="disparity" if self.relative else "metres",
         )
 
-    def baselines(self, facts: Mapping[str, Any]) -> dict[str, Callable[[tuple[int, int]], NDArray[Any]]]:
+    def baselines(self, facts: Mapping[str, Any]) -> dict[str, Callable[[NDArray[Any]], NDArray[Any]]]:
         """The median of the training pixels everywhere, which of all constants has the least mean absolute error, and
         the mean of the training maps."""
         median = float(facts["quantiles_m"]["50"])
         mean_hw = np.asarray(facts["mean_map_m"], dtype=np.float32)
 
-        def constant(size_hw: tuple[int, int]) -> NDArray[np.float32]:
-            return self._from_metres(np.full(size_hw, median, dtype=np.float32))
+        def constant(image_hwc: NDArray[Any]) -> NDArray[np.float32]:
+            return self._from_metres(np.full(image_hwc.shape[:2], median, dtype=np.float32))
 
-        def mean_map(size_hw: tuple[int, int]) -> NDArray[np.float32]:
-            resized_hw = cv2.resize(mean_hw, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+        def mean_map(image_hwc: NDArray[Any]) -> NDArray[np.float32]:
+            height, width = image_hwc.shape[:2]
+            resized_hw = cv2.resize(mean_hw, (width, height), interpolation=cv2.INTER_LINEAR)
             return self._from_metres(np.asarray(resized_hw, dtype=np.float32))
 
         return {"constant": constant, "mean map": mean_map}
@@ -231,6 +233,13 @@ class DepthTask(Task):
     def submission_map(self, prediction_hw: NDArray[Any]) -> NDArray[Any]:
         """Metres; of a relative network disparity."""
         return prediction_hw
+
+    def view(self) -> DistanceView:
+        return DistanceView(
+            unit="" if self.relative else "m",
+            vertical_fov_deg=self.target.vertical_fov_deg,
+            horizontal_fov_deg=self.target.horizontal_fov_deg,
+        )
 
     def _from_metres(self, depth_hw: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.reciprocal(depth_hw) if self.relative else depth_hw

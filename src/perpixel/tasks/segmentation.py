@@ -18,6 +18,7 @@ from perpixel.metrics import SegmentationMetrics
 from perpixel.recipe import InferenceSection, LossSection, SegmentationTarget, parse_loss
 from perpixel.tasks.base import Decision, Scored, Task, TaskLoss
 from perpixel.tasks.classmap import IGNORED, ClassMap
+from perpixel.tasks.view import ClassView
 
 _THRESHOLDS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
 _AREAS = (0, 20, 50, 100, 200)
@@ -191,7 +192,7 @@ class SegmentationTask(Task):
     def metrics(self) -> SegmentationMetrics:
         return SegmentationMetrics(self.class_names)
 
-    def baselines(self, facts: Mapping[str, Any]) -> dict[str, Callable[[tuple[int, int]], NDArray[Any]]]:
+    def baselines(self, facts: Mapping[str, Any]) -> dict[str, Callable[[NDArray[Any]], NDArray[Any]]]:
         """The commonest class of the training data everywhere; with two classes, each of them everywhere."""
         pixels = list(facts["class_pixels"].values())
         shown = range(2) if self.binary else [int(np.argmax(pixels))]
@@ -267,6 +268,13 @@ class SegmentationTask(Task):
         """The foreground's mask; of more classes the raw values that the data set's own targets have."""
         return prediction_hw == 1 if self.binary else self.class_map.raw_values(prediction_hw)
 
+    def view(self) -> ClassView:
+        return ClassView(
+            names=tuple(self.class_names),
+            colors=tuple(spec.color for spec in self.target.classes),
+            background=0 if self.binary else None,
+        )
+
 
 def check_monitor(task: Task, monitor: str) -> None:
     """Raise RecipeError when the monitored figure is not one of the task's."""
@@ -279,8 +287,8 @@ def check_monitor(task: Task, monitor: str) -> None:
         )
 
 
-def _constant(index: int) -> Callable[[tuple[int, int]], NDArray[Any]]:
-    return lambda size_hw: np.full(size_hw, index, dtype=np.uint8)
+def _constant(index: int) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    return lambda image_hwc: np.full(image_hwc.shape[:2], index, dtype=np.uint8)
 
 
 def _drop_small(mask_hw: NDArray[np.uint8], minimum_area: int) -> NDArray[np.uint8]:

@@ -48,6 +48,7 @@ def prepare(recipe: Recipe, task: Task, console: Console, split_of: Run | None =
         samples,
         task.decode_target,
         key=key if use_cache else None,
+        image_scale=task.image_scale,
         progress=lambda done, total: console.progress("reading", done, total),
     )
     console.say(f"{len(samples)} pairs in {root}, read in {time.monotonic() - started:.1f} s")

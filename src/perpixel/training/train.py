@@ -120,6 +120,7 @@ def _build(recipe: Recipe, task: Task, weights: str) -> PixelModel:
         out_channels=task.out_channels,
         decoder_norm=section.decoder_norm,
         decoder_attention=section.decoder_attention,
+        scale=task.image_scale,
     )
     task.require_network(model.network)
     if section.freeze_encoder:
@@ -130,8 +131,9 @@ def _build(recipe: Recipe, task: Task, weights: str) -> PixelModel:
 
 def _say_model(recipe: Recipe, model: PixelModel, source: StartingRun | None, console: Console) -> None:
     section, counts = recipe.model, model.parameter_counts()
+    encoder = "" if section.encoder == "none" else f" on {section.encoder}"
     console.say(
-        f"model {section.architecture} on {section.encoder}: {counts['trained']:,} parameters train,"
+        f"model {section.architecture}{encoder}: {counts['trained']:,} parameters train,"
         f" {counts['frozen']:,} are frozen"
     )
     say_weights(model.weights_report, source, console)
@@ -196,6 +198,7 @@ def _module(
             augmentation=recipe.augmentation,
             fill=task.fill,
             zoom_divides=task.zoom_divides,
+            image_scale=task.image_scale,
             seed=seed,
             epoch=epoch,
         )

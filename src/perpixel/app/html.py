@@ -1,0 +1,170 @@
+"""Pieces of the page as HTML. Every text that comes from outside goes through `escape`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from perpixel.app.library import Card
+from perpixel.app.prediction import Prediction
+from perpixel.app.service import Published
+from perpixel.errors import PerpixelError
+from perpixel.evaluation.tables import headline_keys, number
+from perpixel.metrics import MetricInfo
+from perpixel.tasks.view import ClassView
+
+__all__ = ["card", "cloud", "downloads", "empty", "error", "figures", "outcome", "table", "viewer"]
+
+
+def empty(*lines: str) -> str:
+    """What to do where there is nothing yet; a part between backticks is code."""
+    shown = "".join(f"<p>{_code(line)}</p>" for line in lines)
+    return f'<div class="pp-empty">{shown}</div>'
+
+
+def error(problem: PerpixelError) -> str:
+    """What happened, the rule, and what to do."""
+    where = f"{escape(problem.where)}: " if problem.where else ""
+    rest = [f"<p>{escape(detail)}</p>" for detail in problem.details]
+    rest += [f"<p>{escape(text[:1].upper() + text[1:])}</p>" for text in (problem.rule, problem.cure) if text]
+    return f'<div class="pp-error" role="alert"><p><b>{where}{escape(problem.what)}.</b></p>{"".join(rest)}</div>'
+
+
+def viewer(folder: Path) -> str:
+    """The viewer of a folder of results."""
+    return f'<perpixel-viewer src="/results/{quote(folder.name)}"></perpixel-viewer>'
+
+
+def cloud(file: Path) -> str:
+    """A point cloud to turn."""
+    return f'<perpixel-cloud src="/results/{quote(file.parent.name)}/{quote(file.name)}"></perpixel-cloud>'
+
+
+def card(told: Card) -> str:
+    """A run in short."""
+    facts = [("Model", f"{told.model}, {told.parameters / 1e6:.2f} million parameters, {told.megabytes:.1f} MB")]
+    facts += [("Trained", told.trained), ("On", told.data)]
+    if isinstance(told.view, ClassView):
+        facts.append(("Classes", ""))
+    facts += [
+        (f"{told.monitor} ({subset})", number(values.get(told.monitor))) for subset, values in told.figures.items()
+    ]
+    if told.interval:
+        subset, mean, low, high = told.interval
+        facts.append((f"mean over images ({subset})", f"{mean:.4f}, 95 % interval {low:.4f} to {high:.4f}"))
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value) or _swatches(told.view)}</dd>" for name, value in facts)
+    warnings = "".join(f'<p class="pp-warning">Beware: {escape(text)}</p>' for text in told.warnings)
+    ready = "" if told.ready else '<p class="pp-warning">This run has no trained model yet: it predicts nothing.</p>'
+    none = "" if told.figures else "<p>Not evaluated yet: no figure says how good it is.</p>"
+    return (
+        f'<section class="pp-card"><h2>{escape(told.name)}</h2><p>{escape(told.view.title)}</p>'
+        f"{ready}{warnings}<details><summary>Description</summary><p>{escape(told.description)}</p></details>"
+        f"<dl>{rows}</dl>{none}</section>"
+    )
+
+
+def outcome(published: Published) -> str:
+    """What is told below the viewer: confidence, times, figures, classes, files."""
+    prediction = published.prediction
+    told = []
+    if prediction.mean_confidence is not None:
+        told.append(f"Mean confidence {prediction.mean_confidence:.3f}.")
+    seconds = prediction.seconds
+    told.append(
+        f"{1000 * seconds['network']:.0f} ms in the network, {1000 * seconds['all']:.0f} ms in all"
+        f" (warm; {prediction.device})."
+    )
+    ignored = prediction.ignored()
+    if ignored:
+        told.append(f"{ignored:.1%} of the truth is marked as unknown and counts in no figure; it is shown grey.")
+    told += [f"{note[:1].upper()}{note[1:]}." for note in prediction.notes]
+    parts = [f"<p>{escape(' '.join(told))}</p>"]
+    parts += [figures([prediction]), classes(prediction), downloads(published.folder, published.files)]
+    return "".join(parts)
+
+
+def figures(predictions: Sequence[Prediction]) -> str:
+    """The figures of one image, a column a model."""
+    first = predictions[0].figures
+    # Of one image, the mean over images is the figure itself.
+    keys = [key for key in headline_keys(first) if not _said_already(key, first)]
+    if not any(math.isfinite(first[key]) for key in keys):
+        return ""
+    infos: Mapping[str, MetricInfo] = predictions[0].task.metrics().infos()
+    names = [prediction.run for prediction in predictions] if len(predictions) > 1 else ["value"]
+    rows = [
+        [key, *(number(prediction.figures.get(key)) for prediction in predictions), _better(infos.get(key))]
+        for key in keys
+    ]
+    return table(
+        ["figure", *names, "meaning"], rows, "Figures of this image alone, as `perpixel evaluate` has them", words=1
+    )
+
+
+def _said_already(key: str, values: Mapping[str, float]) -> bool:
+    whole = key.removesuffix("_per_image")
+    return whole != key and values.get(whole) == values[key]
+
+
+def classes(prediction: Prediction) -> str:
+    """A row a class: share, confidence and figures."""
+    rows = prediction.class_rows()
+    if not rows:
+        return ""
+    columns = list(dict.fromkeys(column for row in rows for column in row if column != "class"))
+    cells = [[row["class"], *(number(row.get(column)) for column in columns)] for row in rows]
+    headings = ["class", *(column.replace("_", " ") for column in columns)]
+    return table(headings, cells, "By class; a dash where there is nothing to measure")
+
+
+def downloads(folder: Path, files: Iterable[Path]) -> str:
+    """Links to files of a folder of results."""
+    links = "".join(
+        f'<li><a download href="/results/{quote(folder.name)}/{quote(file.name)}">{escape(file.name)}</a></li>'
+        for file in files
+    )
+    return f'<ul class="pp-downloads" aria-label="downloads">{links}</ul>' if links else ""
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", words: int = 0) -> str:
+    """A table; its last ``words`` columns hold text."""
+    head = "".join(
+        f'<th scope="col"{_words(index, len(headings), words)}>{escape(str(name))}</th>'
+        for index, name in enumerate(headings)
+    )
+    body = ""
+    for row in rows:
+        cells = [f"<td{_words(index, len(row), words)}>{escape(str(cell))}</td>" for index, cell in enumerate(row)]
+        body += f"<tr>{''.join(cells)}</tr>"
+    title = f"<caption>{_code(caption)}</caption>" if caption else ""
+    return f'<div class="pp-table"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _words(index: int, count: int, words: int) -> str:
+    return ' class="words"' if index >= count - words else ""
+
+
+def _better(info: MetricInfo | None) -> str:
+    if info is None:
+        return ""
+    better = {"higher": "higher is better", "lower": "lower is better", "neither": "no better or worse"}[info.direction]
+    return f"{info.name}{f' [{info.unit}]' if info.unit else ''}; {better}"
+
+
+def _swatches(view: Any) -> str:
+    if not isinstance(view, ClassView):
+        return ""
+    return " ".join(
+        f'<span style="white-space:nowrap"><span class="pp-swatch" style="background:rgb{color}"></span>'
+        f"{escape(name)}</span>"
+        for name, color in zip(view.names, view.colors, strict=True)
+    )
+
+
+def _code(text: str) -> str:
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
