@@ -99,6 +99,37 @@ def test_predictions_are_metres_in_files(depth_run: Any, tmp_path: Path) -> None
     assert (tmp_path / "out" / "000_color.png").is_file()
 
 
+@pytest.mark.parametrize("kind", ["ply", "glb"])
+def test_a_point_cloud_is_written_where_one_is_asked_for(depth_run: Any, tmp_path: Path, kind: str) -> None:
+    image = Path(depth_run.recipe.data.root) / "images" / "000.png"
+    said: list[str] = []
+    console = Console()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Console, "say", lambda self, text: said.append(text))
+        api.predict(depth_run.path, image, tmp_path, overrides=[f"inference.point_cloud={kind}"], console=console)
+        assert any("assume a vertical field of view of 55 degrees" in line for line in said)
+        size = (tmp_path / f"000.{kind}").stat().st_size
+        assert size > 40 * 40 * 15
+        said.clear()
+        api.predict(
+            depth_run.path,
+            image,
+            tmp_path,
+            overrides=[f"inference.point_cloud={kind}", "inference.vertical_fov_deg=60.0"],
+            console=console,
+        )
+        assert not any("assume" in line for line in said)
+
+
+def test_a_trained_model_is_used_otherwise_and_not_made_another(depth_run: Any, tmp_path: Path) -> None:
+    image = Path(depth_run.recipe.data.root) / "images" / "000.png"
+    with pytest.raises(RequestError, match="not made another one"):
+        api.predict(depth_run.path, image, tmp_path, overrides=["model.encoder=resnet50"])
+    smooth = api.predict(depth_run.path, image, tmp_path / "a", overrides=["inference.smooth_sigma=4.0"])
+    plain = api.predict(depth_run.path, image, tmp_path / "b")
+    assert np.load(smooth[0]).std() < np.load(plain[0]).std()
+
+
 def test_pixels_without_reading_change_neither_loss_nor_figures() -> None:
     task = task_of()
     rng = np.random.default_rng(1)

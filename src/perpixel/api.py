@@ -179,9 +179,16 @@ def before_after(
 
 
 def predict(
-    run: str | Path, images: str | Path | Iterable[str | Path], out: str | Path, *, console: Console | None = None
+    run: str | Path,
+    images: str | Path | Iterable[str | Path],
+    out: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
 ) -> list[Path]:
     """Predict images (files or folders) at their original sizes.
+
+    ``overrides`` change the run's inference section: ``inference.flip=true``, ``inference.point_cloud=ply``.
 
     Of ``photo.jpg`` a segmentation writes ``photo.png`` (the data set's own values), ``photo_color.png``,
     ``photo_overlay.png`` and ``photo_confidence.png`` (8 bits: 255 is confidence 1) into ``out``, whose
@@ -190,7 +197,7 @@ def predict(
     opened = Run.open(run)
     from perpixel.inference.files import predict_files
 
-    return predict_files(opened, _paths(images), Path(out), console=console or Console())
+    return predict_files(opened, _paths(images), Path(out), console=console or Console(), overrides=overrides)
 
 
 def submit(run: str | Path, out: str | Path, *, data: str | Path | None = None, console: Console | None = None) -> Path:

@@ -157,9 +157,13 @@ def predict(
     run: RunFolder,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="image files or folders")],
     out: Annotated[Path, typer.Option("--out", help="the folder to write")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="inference.KEY=VALUE", help="use the model otherwise; repeatable"),
+    ] = None,
 ) -> None:
-    """Predict images at their original sizes: values, colours, overlay and confidence of each, and timing.json."""
-    written = api.predict(run, images, out, console=console.terminal())
+    """Predict images at their original sizes: values and pictures of each, and timing.json."""
+    written = api.predict(run, images, out, overrides=overrides or (), console=console.terminal())
     typer.echo(f"{len(written)} predictions in {out}")
 
 

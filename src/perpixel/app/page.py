@@ -49,7 +49,9 @@ def build_page(service: Service) -> gr.Blocks:
             tab.select(None, js=_remember("tab", f"'{name}'"), api_visibility="private")
         run.change(_card(service), run, told, api_visibility="private", show_progress="hidden")
         run.change(None, run, None, js=_remember("run", "value"), api_visibility="private")
-        page.load(_start(service), None, [run, told, tabs, *both, listed], api_visibility="private")
+        started = page.load(_start(service), None, [run, told, tabs, *both, listed], api_visibility="private")
+        # Until then Gradio selects its first tab by itself, which must not replace the tab of the address.
+        started.then(None, js="() => { window.perpixelStarted = true; }", api_visibility="private")
     page.queue(default_concurrency_limit=4, max_size=_WAITING)
     return page
 
@@ -121,5 +123,5 @@ def _remember(key: str, value: str) -> str:
     """JavaScript that writes a value into the address."""
     return (
         f"(value) => {{ const url = new URL(window.location); const now = {value};"
-        f" if (now) url.searchParams.set('{key}', now); window.history.replaceState(null, '', url); return value; }}"
+        f" if (now && window.perpixelStarted) url.searchParams.set('{key}', now); window.history.replaceState(null, '', url); return value; }}"
     )

@@ -24,7 +24,9 @@ _SCORES_AT_ONCE = 2**28
 TIMING_FILE = "timing.json"
 
 
-def predict_files(run: Run, images: Sequence[Path], out: Path, *, console: Console) -> list[Path]:
+def predict_files(
+    run: Run, images: Sequence[Path], out: Path, *, console: Console, overrides: Sequence[str] = ()
+) -> list[Path]:
     """Predict each image; the task says what is written of it. ``timing.json`` says how long it took.
 
     Returns:
@@ -35,7 +37,9 @@ def predict_files(run: Run, images: Sequence[Path], out: Path, *, console: Conso
         RunError: lists the images that cannot be read; all others are predicted.
     """
     files = _image_files(images)
-    predictor = Predictor.from_run(run)
+    predictor = Predictor.from_run(run, overrides)
+    for assumption in predictor.task.assumptions:
+        console.say(assumption)
     _check_targets(files, out, predictor.task.prediction_files)
     written: list[Path] = []
     problems: list[str] = []

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from perpixel.data.dataset import stack_images, to_unit
 from perpixel.data.fit import fit_image, plan_fit, unfit_scores
-from perpixel.errors import RunError
+from perpixel.errors import RequestError, RunError
 from perpixel.images import read_image
 from perpixel.inference.tiles import plan_tiles
 from perpixel.models import PixelModel, build_model
-from perpixel.recipe import InferenceSection, InputSection
+from perpixel.recipe import InferenceSection, InputSection, recipe_from_dict
 from perpixel.run import Run, read_json
 from perpixel.tasks import Decision, Task, build_task
 
@@ -43,13 +43,29 @@ class Predictor:
         self.model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     @classmethod
-    def from_run(cls, run: Run) -> Predictor:
-        """The best checkpoint of a run, with what was chosen on its validation data."""
+    def from_run(cls, run: Run, overrides: Sequence[str] = ()) -> Predictor:
+        """The best checkpoint of a run, with what was chosen on its validation data.
+
+        Args:
+            overrides: ``inference.key=value`` texts: another use of the same model.
+
+        Raises:
+            RunError: there is no trained model yet.
+            RequestError: an override of another section.
+            RecipeError: an override that the recipe does not allow.
+        """
         if not run.best_path.is_file():
             raise RunError(
                 "this run has no trained model yet", where=run.path, cure="finish it: perpixel train --resume."
             )
-        recipe = run.recipe
+        foreign = [text for text in overrides if not text.strip().startswith("inference.")]
+        if foreign:
+            raise RequestError(
+                "a trained model can be used in another way, not made another one",
+                where=f"--set {foreign[0]}",
+                rule="with a run, --set changes keys of its inference section alone.",
+            )
+        recipe = recipe_from_dict(run.recipe.to_dict(), overrides, where=str(run.recipe_path))
         task = build_task(recipe)
         section = recipe.model
         model = build_model(

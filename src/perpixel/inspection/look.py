@@ -214,7 +214,6 @@ def depth_facts(raw_hw: NDArray[Any]) -> DepthFacts:
         odd=float(1 - finite_hw.mean()),
         raw_7=quantiles_7(numbers),
         by_row=_rank_by_row(raw_hw, finite_hw & (raw_hw != 0) & (raw_hw < full)),
-        bulge=_bulge(raw_hw, finite_hw & (raw_hw != 0) & (raw_hw < full)),
         edges_hw=grid(depth_edges(raw_hw)),
     )
 
@@ -238,21 +237,6 @@ def _rank_by_row(raw_hw: NDArray[Any], valid_hw: NDArray[np.bool_]) -> float:
     if numbers.std() == 0 or rows[chosen].std() == 0:
         return 0.0
     return float(np.corrcoef(numbers, rankdata(rows[chosen]))[0, 1])
-
-
-def _bulge(raw_hw: NDArray[Any], valid_hw: NDArray[np.bool_]) -> float:
-    """Skewness of the numbers less the mean of their surroundings, a quarter of the picture wide."""
-    if valid_hw.sum() < 64:
-        return 0.0
-    side = max(3, min(raw_hw.shape) // 4) | 1
-    numbers_hw = np.where(valid_hw, raw_hw, 0).astype(np.float32)
-    weight_hw = cv2.blur(valid_hw.astype(np.float32), (side, side))
-    mean_hw = cv2.blur(numbers_hw, (side, side)) / np.maximum(weight_hw, 1e-6)
-    rest = (numbers_hw - mean_hw)[valid_hw].astype(np.float64)
-    low, high = np.quantile(rest, (0.02, 0.98))
-    rest = rest.clip(low, high) - np.median(rest)
-    spread = float(np.sqrt((rest**2).mean()))
-    return float((rest**3).mean() / spread**3) if spread > 0 else 0.0
 
 
 # ---------------------------------------------------------------- edges

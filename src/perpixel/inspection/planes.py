@@ -18,10 +18,11 @@ from perpixel.pointcloud import Camera, camera_from_fov, radial_to_planar
 __all__ = ["READINGS", "bends"]
 
 USUAL_FOV = 60.0  # degrees, vertical, where no camera is known
-READINGS = ("linear planar", "linear radial", "srgb planar", "srgb radial", "inverse")
+READINGS = ("linear planar", "linear radial", "srgb planar", "srgb radial", "inverse", "reversed")
 _PATCHES = 5  # along each side
 _ROUGH = 0.25  # of the spread of a patch may be left by a parabola, else it is no smooth surface
-_FEW = 6  # patches; fewer say nothing
+_VALID = 0.9  # of a patch
+_FEW = 3  # patches; fewer say nothing
 
 
 def bends(raw_hw: NDArray[Any], camera: Camera | None = None) -> dict[str, float]:
@@ -46,8 +47,8 @@ def bends(raw_hw: NDArray[Any], camera: Camera | None = None) -> dict[str, float
     for top in range(0, raw_hw.shape[0] - height + 1, height):
         for left in range(0, raw_hw.shape[1] - width + 1, width):
             part = np.s_[top : top + height, left : left + width]
-            if valid_hw[part].all() and _is_sloped(raw_hw[part]):
-                found = {name: _bend(map_hw[part]) for name, map_hw in maps.items()}
+            if valid_hw[part].mean() >= _VALID and _is_sloped(raw_hw[part][valid_hw[part]]):
+                found = {name: _bend(map_hw[part], valid_hw[part]) for name, map_hw in maps.items()}
                 if None not in found.values():
                     for name, bend in found.items():
                         kept[name].append(float(bend or 0.0))
@@ -60,22 +61,23 @@ _READ: dict[str, Callable[[NDArray[Any], Camera], NDArray[Any]]] = {
     "srgb planar": lambda share_hw, camera: 1 / srgb_to_linear(share_hw),
     "srgb radial": lambda share_hw, camera: 1 / radial_to_planar(srgb_to_linear(share_hw), camera),
     "inverse": lambda share_hw, camera: share_hw,
+    "reversed": lambda share_hw, camera: 1 / (1.02 - share_hw),
 }
 
 
-def _is_sloped(raw_hw: NDArray[Any]) -> bool:
+def _is_sloped(raw: NDArray[Any]) -> bool:
     """A patch shows how it bends where it covers several steps of the stored numbers, and a tenth of their size."""
-    low, high = np.quantile(raw_hw, (0.02, 0.98))
-    return bool(high - low >= (6 if raw_hw.dtype.kind in "ui" else 0) and high > 1.1 * low)
+    low, high = np.quantile(raw, (0.02, 0.98))
+    return bool(high - low >= (6 if raw.dtype.kind in "ui" else 0) and high > 1.1 * low)
 
 
-def _bend(inverse_hw: NDArray[Any]) -> float | None:
+def _bend(inverse_hw: NDArray[Any], valid_hw: NDArray[np.bool_]) -> float | None:
     """Spread of the curved part over that of the linear part; None of a surface that is not smooth."""
     rows, columns = (np.linspace(-1, 1, side) for side in inverse_hw.shape)
-    y, x = np.meshgrid(rows, columns, indexing="ij")
-    values = inverse_hw.reshape(-1)
-    linear = np.stack([np.ones_like(x), x, y], axis=-1).reshape(-1, 3)
-    curved = np.stack([x * x - 1 / 3, x * y, y * y - 1 / 3], axis=-1).reshape(-1, 3)
+    y, x = (part_hw[valid_hw] for part_hw in np.meshgrid(rows, columns, indexing="ij"))
+    values = inverse_hw[valid_hw]
+    linear = np.stack([np.ones_like(x), x, y], axis=-1)
+    curved = np.stack([x * x - 1 / 3, x * y, y * y - 1 / 3], axis=-1)
     factors = np.linalg.lstsq(np.hstack([linear, curved]), values, rcond=None)[0]
     slope, bend = (linear[:, 1:] @ factors[1:3]).std(), (curved @ factors[3:]).std()
     rest = (values - linear @ factors[:3] - curved @ factors[3:]).std()

@@ -106,7 +106,6 @@ class DepthFacts:
         raw_7, metres_7: quantiles 1, 5, 25, 50, 75, 95, 99 % of what is neither; of the valid metres.
         valid, beyond: share of pixels that the recipe takes for readings, and for too far away.
         by_row: rank correlation of the stored number and the row, from top to bottom.
-        bulge: skewness of the stored numbers against their surroundings; below 0: small things are lower.
         planes: how far surfaces are from flat under each way to read the numbers; relative, smaller is flatter.
         error: what the reading of the file as the recipe says raised.
     """
@@ -120,7 +119,6 @@ class DepthFacts:
     odd: float
     raw_7: list[float]
     by_row: float
-    bulge: float
     edges_hw: _Bytes
     planes: dict[str, float] = field(default_factory=dict)
     metres_7: list[float] = field(default_factory=list)

@@ -26,7 +26,7 @@ from perpixel.recipe.section import (
     Seed,
     Side,
 )
-from perpixel.recipe.targets import DepthTarget, RestorationTarget, SegmentationTarget, Target
+from perpixel.recipe.targets import Angle, DepthTarget, RestorationTarget, SegmentationTarget, Target
 
 
 class Archive(Section):
@@ -217,7 +217,8 @@ class InferenceSection(Section):
 
     ``threshold`` and ``minimum_area`` (pixels at the original size) concern one foreground against a
     background; ``validation`` means: chosen on validation data after training. ``smooth_sigma`` is that of a
-    Gaussian over depth, in pixels of the original size.
+    Gaussian over depth, in pixels of the original size. ``point_cloud`` writes one beside each predicted depth map,
+    seen through a camera with ``vertical_fov_deg``, else that of the target section, else one of 55 degrees.
     """
 
     flip: bool = False
@@ -227,6 +228,8 @@ class InferenceSection(Section):
     threshold: Annotated[Float, Field(gt=0, lt=1)] | Literal["validation"] = 0.5
     minimum_area: NonNegativeInt | Literal["validation"] = 0
     smooth_sigma: NonNegativeFloat = 0.0
+    point_cloud: Literal["none", "ply", "glb"] = "none"
+    vertical_fov_deg: Angle | None = None
     batch_size: PositiveInt = 32
 
 
@@ -291,6 +294,7 @@ class Recipe(Section):
         if crops and self.input.fit != "crop":
             raise ValueError("augmentation.crop_scale and rare_class_crops need input.fit 'crop'")
         self._check_losses()
+        self._check_what_needs_metres()
         if isinstance(self.target, SegmentationTarget):
             self._check_classes(self.target)
         else:
@@ -300,6 +304,15 @@ class Recipe(Section):
         if isinstance(self.target, DepthTarget) and self.target.output == "relative" and self.inference.tile:
             raise ValueError("inference.tile: depth up to scale and shift has other ones in every tile; leave it null")
         return self
+
+    def _check_what_needs_metres(self) -> None:
+        asked = {
+            "inference.smooth_sigma": self.inference.smooth_sigma > 0,
+            "inference.point_cloud": self.inference.point_cloud != "none",
+        }
+        wrong = [key for key, is_asked in asked.items() if is_asked]
+        if wrong and (not isinstance(self.target, DepthTarget) or self.target.output == "relative"):
+            raise ValueError(f"{', '.join(wrong)} need{'s' if len(wrong) == 1 else ''} a target of depth in metres")
 
     def _check_losses(self) -> None:
         known = LOSS_NAMES[self.target.kind]
@@ -341,8 +354,6 @@ class Recipe(Section):
             asked.append("augmentation.crop_scale")
         if self.inference.scales != (1.0,):
             asked.append("inference.scales")
-        if self.inference.smooth_sigma > 0:
-            asked.append("inference.smooth_sigma")
         if asked:
             raise ValueError(f"{', '.join(asked)} would spoil what a restoration target is compared with")
 

@@ -61,6 +61,8 @@ class Task(ABC):
     prediction_files: tuple[str, ...]
     #: what the colours of the ``error`` panel mean, in a few words
     error_legend: str
+    #: what is assumed about predictions that nothing in the recipe says, for a person
+    assumptions: tuple[str, ...] = ()
 
     @property
     @abstractmethod

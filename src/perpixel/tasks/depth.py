@@ -20,10 +20,12 @@ from perpixel.images import write_image
 from perpixel.losses import DepthLossOptions, WeightedDepthLoss
 from perpixel.metrics import DepthMetrics
 from perpixel.metrics.depth_guards import inverted, predictions_on_a_clamp, wrong_unit
+from perpixel.pointcloud import Camera, camera_from_fov, depth_to_points, write_glb, write_ply
 from perpixel.recipe import DepthTarget, InferenceSection, LossSection, parse_loss
 from perpixel.tasks.base import Decision, Scored, Task, TaskLoss
 from perpixel.tasks.view import DistanceView
 
+_ASSUMED_FOV = 55.0  # degrees, vertical: about a phone's main camera held upright
 _NEAREST = 1e-3  # metres; figures and logarithms need a depth above 0
 _MAP_SIZE = (24, 32)  # height and width of the mean depth map that is kept as a fact
 _LEVELS = np.geomspace(_NEAREST, 1e5, 4001)  # metres; a step is half a percent
@@ -47,6 +49,13 @@ class DepthTask(Task):
         self.zoom_divides = not (target.scale_free or self.relative)
         self.nearest, self.farthest = max(target.minimum_m, _NEAREST), target.maximum_m
         self.prediction_files = (".npy", "_color.png") if self.relative else (".npy", ".png", "_color.png")
+        if inference.point_cloud != "none":
+            self.prediction_files += (f".{inference.point_cloud}",)
+            if inference.vertical_fov_deg is None and self.codec.camera(2, 2) is None:
+                self.assumptions = (
+                    f"point clouds assume a vertical field of view of {_ASSUMED_FOV:g} degrees;"
+                    " set inference.vertical_fov_deg to the camera's",
+                )
 
     @property
     def meaning(self) -> str:
@@ -103,7 +112,7 @@ class DepthTask(Task):
             raise RequestError(
                 f"this network puts out {'disparity up to scale and shift' if kind == 'relative' else 'metres'}",
                 where=f"target.output = {self.target.output}",
-                rule="the output is read as what it is: metres times ten, or disparity for depth, give figures of nothing.",
+                rule="an output is read as what it is: figures of disparity read as depth mean nothing.",
                 cure=f"set target.output={wanted}.",
             )
 
@@ -212,13 +221,24 @@ class DepthTask(Task):
         scores_khw: NDArray[np.float32],
         prediction_hw: NDArray[Any],
     ) -> list[Path]:
-        """Metres as float32 NPY and as 16-bit PNG, and a picture in colours."""
+        """Metres as float32 NPY and as 16-bit PNG, a picture in colours, and a point cloud where one is asked for."""
         files = [stem.with_name(stem.name + end) for end in self.prediction_files]
         write_numbers(files[0], prediction_hw)
         if not self.relative:
             self._millimetres.write(files[1], prediction_hw, np.isfinite(prediction_hw))
-        write_image(files[-1], self.paint(prediction_hw))
+        write_image(stem.with_name(f"{stem.name}_color.png"), self.paint(prediction_hw))
+        if self.inference.point_cloud != "none":
+            valid_hw = np.isfinite(prediction_hw) & (prediction_hw < self.farthest)
+            points_n3 = depth_to_points(prediction_hw, valid_hw, self._camera(*prediction_hw.shape))
+            write_cloud = write_ply if self.inference.point_cloud == "ply" else write_glb
+            write_cloud(files[-1], points_n3, image_hwc[valid_hw])
         return files
+
+    def _camera(self, height: int, width: int) -> Camera:
+        """That of the inference section, else of the target section, else an assumed one."""
+        declared = None if self.inference.vertical_fov_deg else self.codec.camera(height, width)
+        angle = self.inference.vertical_fov_deg or _ASSUMED_FOV
+        return declared or camera_from_fov(height, width, vertical_deg=angle)
 
     @property
     def _millimetres(self) -> DepthCodec:
