@@ -63,11 +63,17 @@ def synthesize(
     count: Annotated[int, typer.Option("--count", help="number of images; of salt, of training images")],
     seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same files")] = 0,
     size: Annotated[
-        str | None, typer.Option("--size", metavar="WIDTHxHEIGHT", help="default of desert 960x540, of night 512x320")
+        str | None,
+        typer.Option("--size", metavar="WIDTHxHEIGHT", help="of desert 960x540, night 512x320, objects 256x256"),
     ] = None,
     place: Annotated[str | None, typer.Option("--place", help="desert: A, B or C; default: all three, mixed")] = None,
-    spp: Annotated[int | None, typer.Option("--spp", help="desert: rays a pixel; default 16")] = None,
-    processes: Annotated[int | None, typer.Option("--processes", help="desert: scenes drawn at once")] = None,
+    spp: Annotated[int | None, typer.Option("--spp", help="desert, objects: rays a pixel; default 16")] = None,
+    processes: Annotated[int | None, typer.Option("--processes", help="desert, objects: drawn at once")] = None,
+    style: Annotated[str | None, typer.Option("--style", help="objects: before a sky (default), or in a room")] = None,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", help="objects: metric (default; millimetres) or srgb-radial (system 5)")
+    ] = None,
+    captures: Annotated[int | None, typer.Option("--captures", help="objects: images of one scene; default 15")] = None,
     source: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="night: folder of photographs")] = None,
     scale: Annotated[int | None, typer.Option("--scale", help="night: the dark picture is so much smaller")] = None,
     truth: Annotated[str | None, typer.Option("--truth", help="night: clean pictures as dark, or of the day")] = None,
@@ -75,6 +81,7 @@ def synthesize(
     """Write a synthetic data set in the layout of the real one; the same call continues a killed one."""
     options: dict[str, Any] = {"size": _size(size), "place": place, "spp": spp, "processes": processes}
     options |= {"source": source, "scale": scale, "truth": truth}
+    options |= {"style": style, "encoding": encoding, "captures": captures}
     typer.echo(api.synthesize(kind, out, count=count, seed=seed, console=console.terminal(), **options))
 
 
@@ -200,6 +207,31 @@ def pack(
 ) -> None:
     """Zip the models and results of a run or a grid."""
     typer.echo(api.pack(run, out))
+
+
+Runs = Annotated[Path, typer.Option("--runs", help="the folder whose runs are served")]
+Images = Annotated[Path | None, typer.Option("--images", help="a folder of images that visitors may choose from")]
+Host = Annotated[str, typer.Option("--host", help="the address to listen at")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535)]
+Auth = Annotated[Path | None, typer.Option("--auth", metavar="FILE", help="a line name:password for each visitor")]
+
+
+@app.command()
+def page(
+    runs: Runs = api.RUNS, images: Images = None, host: Host = "127.0.0.1", port: Port = 7860, auth: Auth = None
+) -> None:
+    """A page to look at runs, and at what they do to your images; needs the extra perpixel[page]."""
+    from perpixel.app.server import serve as serve_app
+
+    serve_app(runs, images=images, host=host, port=port, auth=auth, pictures=True, console=console.terminal())
+
+
+@app.command()
+def serve(runs: Runs = api.RUNS, host: Host = "127.0.0.1", port: Port = 7860, auth: Auth = None) -> None:
+    """The same without pictures: HTTP under /api, described by /api/openapi.json."""
+    from perpixel.app.server import serve as serve_app
+
+    serve_app(runs, images=None, host=host, port=port, auth=auth, pictures=False, console=console.terminal())
 
 
 def main() -> None:

@@ -90,8 +90,10 @@ def outcome(published: Published) -> str:
 def figures(predictions: Sequence[Prediction]) -> str:
     """The figures of one image, a column a model."""
     first = predictions[0].figures
+    named = set(predictions[0].shares())
+    leading = [*headline_keys(first), *(key for key in first if "/" in key and key.partition("/")[2] not in named)]
     # Of one image, the mean over images is the figure itself.
-    keys = [key for key in headline_keys(first) if not _said_already(key, first)]
+    keys = [key for key in leading if not _said_already(key, first)]
     if not any(math.isfinite(first[key]) for key in keys):
         return ""
     infos: Mapping[str, MetricInfo] = predictions[0].task.metrics().infos()

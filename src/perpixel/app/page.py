@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from perpixel.app import html
 from perpixel.app.page_many import add_many
-from perpixel.app.page_one import add_one
+from perpixel.app.page_one import add_one, examples
 from perpixel.app.page_runs import add_runs
 from perpixel.app.page_two import add_two
 from perpixel.app.service import Service
@@ -28,7 +28,9 @@ def build_page(service: Service) -> gr.Blocks:
     """All tabs; the run and the tab stand in the address."""
     kept = int(service.limits.kept_seconds)
     page: gr.Blocks
-    with gr.Blocks(title="perpixel", analytics_enabled=False, delete_cache=(min(600, kept), kept)) as page:
+    with gr.Blocks(
+        title="perpixel", fill_width=True, analytics_enabled=False, delete_cache=(min(600, kept), kept)
+    ) as page:
         gr.HTML(
             '<div class="pp-head"><h1>perpixel</h1><p>Look at a model, and at what it does to your images.</p></div>'
         )
@@ -64,7 +66,7 @@ def mount_page(api: FastAPI, service: Service) -> FastAPI:
         path="/",
         server_name="127.0.0.1",
         max_file_size=service.limits.upload_bytes,
-        allowed_paths=[str(service.results.root)],
+        allowed_paths=examples(service),
         theme=gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=["ui-monospace", "monospace"]),
         css_paths=Path(__file__).parent / "static" / "page.css",
         head=_HEAD,
@@ -122,6 +124,7 @@ def _no_runs(service: Service) -> str:
 def _remember(key: str, value: str) -> str:
     """JavaScript that writes a value into the address."""
     return (
-        f"(value) => {{ const url = new URL(window.location); const now = {value};"
-        f" if (now && window.perpixelStarted) url.searchParams.set('{key}', now); window.history.replaceState(null, '', url); return value; }}"
+        f"(value) => {{ const url = new URL(window.location), now = {value};"
+        f" if (now && window.perpixelStarted) url.searchParams.set('{key}', now);"
+        " window.history.replaceState(null, '', url); return value; }"
     )

@@ -107,7 +107,8 @@ def _entry(out: Path, found: Prediction, monitor: str) -> Entry:
         "name": found.stem,
         "confidence": found.mean_confidence,
         "figure": sign * value if math.isfinite(value) else None,
-        "told": f"{monitor} {value:.4f}" if math.isfinite(value) else "",
+        "monitor": monitor,
+        "told": f"{value:.3f}" if math.isfinite(value) else "",
     }
 
 
@@ -118,9 +119,11 @@ def _gallery(entries: list[Entry], order: str) -> Any:
         entries = sorted(entries, key=lambda entry: math.inf if entry[key] is None else entry[key])
     pictures = []
     for entry in entries:
-        sure = "" if entry["confidence"] is None else f"confidence {entry['confidence']:.3f}"
-        pictures.append((entry["path"], ", ".join(filter(None, [entry["name"], entry["told"], sure]))))
-    return gr.Gallery(value=pictures, visible=bool(pictures))
+        sure = "" if entry["confidence"] is None else f"sure {entry['confidence']:.2f}"
+        pictures.append((entry["path"], "  ".join(filter(None, [entry["told"], sure, entry["name"]]))))
+    told = next((f", {entry['monitor']}" for entry in entries if entry["told"]), "")
+    sure = ", sure: mean confidence" if any(entry["confidence"] is not None for entry in entries) else ""
+    return gr.Gallery(value=pictures, visible=bool(pictures), label=f"Predictions{told}{sure}, name")
 
 
 def _progress(done: int, total: int, began: float) -> str:

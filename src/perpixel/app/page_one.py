@@ -14,8 +14,9 @@ from perpixel.app.service import Published, Service
 from perpixel.errors import PerpixelError
 from perpixel.tasks.view import DistanceView
 
-__all__ = ["add_one", "image_upload", "path_of", "truth_upload"]
+__all__ = ["add_one", "examples", "image_upload", "path_of", "truth_upload"]
 
+_EXAMPLES = 6
 _START = html.empty(
     "Drop an image above, paste one, or take one with the camera.",
     "With its ground truth beside it you also see where the model is wrong.",
@@ -60,8 +61,8 @@ def add_one(service: Service, run: gr.Dropdown) -> None:
         visible=False,
         elem_id="one-angle",
     )
-    if examples := _examples(service):
-        gr.Examples(examples, inputs=[image], label="Examples", cache_examples=False)
+    if samples := [[path] for path in examples(service)]:
+        gr.Examples(samples, inputs=[image], label="Examples", cache_examples=False)
     again = gr.Button("Predict again", size="sm", elem_id="one-predict")
     shown = gr.HTML(_START, elem_id="one-viewer")
     cloud = gr.HTML(elem_id="one-cloud")
@@ -113,10 +114,11 @@ def _predict(service: Service) -> Any:
     return predict
 
 
-def _examples(service: Service) -> list[list[str]]:
+def examples(service: Service) -> list[str]:
+    """Some images of the folder that is opened to visitors."""
     if service.images is None:
         return []
     try:
-        return [[str(path)] for path in service.folder_images("")[:6]]
+        return [str(path) for path in service.folder_images("")[:_EXAMPLES]]
     except PerpixelError:
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from html import escape
@@ -11,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from perpixel.app import html
+from perpixel.app.curves import curves
 from perpixel.app.service import Service
 from perpixel.errors import PerpixelError
 from perpixel.evaluation.compare import compare_stored
@@ -19,8 +19,6 @@ from perpixel.run import Run
 
 __all__ = ["add_runs"]
 
-# Okabe and Ito (2008): told apart by colour-blind readers too; black would vanish in the dark.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 _START = html.empty("Choose one or more runs to see their curves.")
 _LOSS = "train_loss"
 
@@ -30,17 +28,7 @@ def add_runs(service: Service) -> gr.Dropdown:
     with gr.Row():
         runs = gr.Dropdown(label="Runs", choices=[], multiselect=True, elem_id="runs-chosen", scale=2)
         figure = gr.Dropdown(label="Figure", choices=[], elem_id="runs-figure")
-    plot = gr.LinePlot(
-        x="epoch",
-        y="value",
-        color="run",
-        tooltip="all",
-        height=360,
-        visible=False,
-        elem_id="runs-plot",
-        label="By epoch",
-        buttons=[],
-    )
+    plot = gr.HTML(elem_id="runs-plot")
     told = gr.HTML(_START, elem_id="runs-told")
     runs.change(_figures(service), [runs, figure], figure, api_visibility="private", show_progress="hidden")
     gr.on(
@@ -69,21 +57,19 @@ def _figures(service: Service) -> Any:
 
 
 def _show(service: Service) -> Any:
-    def show(names: list[str] | None, figure: str | None) -> tuple[Any, str]:
+    def show(names: list[str] | None, figure: str | None) -> tuple[str, str]:
         if not names:
-            return gr.LinePlot(visible=False), _START + _grids(service)
-        import pandas as pd
-
-        rows = [
-            {"run": name, "epoch": row["epoch"], "value": row[figure]}
+            return "", _START + _grids(service)
+        histories = {
+            name: [
+                (row["epoch"], row[figure])
+                for row in run.read_history()
+                if figure in row and math.isfinite(row[figure])
+            ]
             for name, run in _opened(service, names)
-            for row in run.read_history()
-            if figure in row and math.isfinite(row[figure])
-        ]
-        colors = dict(zip(names, itertools.cycle(_COLORS), strict=False))
-        frame = pd.DataFrame(rows, columns=["run", "epoch", "value"])
-        plot = gr.LinePlot(value=frame, visible=bool(rows), color_map=colors, y_title=figure, x_title="epoch")
-        none = "" if rows else html.empty("These runs have no history yet.")
+        }
+        plot = curves(histories, figure or "")
+        none = "" if plot else html.empty("These runs have no history yet.")
         return plot, none + _evaluations(service, names) + _comparison(service, names) + _grids(service)
 
     return show

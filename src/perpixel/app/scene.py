@@ -7,6 +7,7 @@ classes and change ranges without asking the server again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,19 @@ def write_comparison(folder: Path, first: Prediction, second: Prediction) -> flo
     layers.append(_picture(folder, picture_hwc, "difference", "Where they differ", legend))
     if first.target_hw is not None:
         layers.append(_map_layer(folder, first, first.target_hw, "truth", "Truth"))
-    _write(folder, first, layers, left="first", right="second", split=50)
+    _write(folder, first, layers, left="first", right="second", split=50, shares=False)
     return amount
 
 
 def _write(
-    folder: Path, prediction: Prediction, layers: list[dict[str, Any]], *, left: str, right: str, split: int = 0
+    folder: Path,
+    prediction: Prediction,
+    layers: list[dict[str, Any]],
+    *,
+    left: str,
+    right: str,
+    split: int = 0,
+    shares: bool = True,
 ) -> None:
     height, width = prediction.prediction_hw.shape[:2]
     input_hwc = prediction.image_hwc
@@ -74,7 +82,7 @@ def _write(
         "opacity": 55 if isinstance(prediction.view, ClassView) else 100,
     }
     if isinstance(prediction.view, ClassView):
-        scene["classes"] = _classes(prediction.view, prediction)
+        scene["classes"] = _classes(prediction.view, prediction.shares() if shares else {})
     if isinstance(prediction.view, DistanceView):
         scene["unit"] = prediction.view.unit
         scene["colormaps"] = {name: _colors(code) for name, code in _COLORMAPS.items()}
@@ -133,13 +141,12 @@ def _confidence(folder: Path, prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _classes(view: ClassView, prediction: Prediction) -> list[dict[str, Any]]:
-    shares = prediction.shares()
+def _classes(view: ClassView, shares: Mapping[str, float]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
             "color": list(color),
-            "share": shares[name],
+            "share": shares.get(name),
             "shown": index != view.background,
         }
         for index, (name, color) in enumerate(zip(view.names, view.colors, strict=True))

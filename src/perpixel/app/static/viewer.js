@@ -169,8 +169,8 @@ class Viewer extends HTMLElement {
       };
       const swatch = make("span", { className: "swatch" });
       swatch.style.background = `rgb(${entry.color})`;
-      const share = (100 * entry.share).toFixed(1);
-      list.append(make("li", {}, make("label", {}, box, swatch, `${entry.name} ${share} %`)));
+      const share = entry.share === null ? "" : ` ${(100 * entry.share).toFixed(1)} %`;
+      list.append(make("li", {}, make("label", {}, box, swatch, `${entry.name}${share}`)));
     });
     return list;
   }
