@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from perpixel.errors import RequestError
 from perpixel.synthesis.develop import develop
-from perpixel.synthesis.scene import Camera, Environment, Material, Mesh, Render, Scene, SunSky
+from perpixel.synthesis.render_shapes import Shape, face_normals, shapes_of
+from perpixel.synthesis.scene import Camera, Environment, Render, Scene, SunSky
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -25,9 +26,8 @@ VARIANTS = {"cuda": "cuda_ad_rgb", "llvm": "llvm_ad_rgb", "scalar": "scalar_rgb"
 """Short names of the variants of Mitsuba that can be asked for, fastest first, and Mitsuba's own."""
 
 _OLDEST_LLVM = 17  # older ones cannot translate what Dr.Jit writes, and end the process
-_MAX_DEPTH = 5  # path segments: eye, up to three bounces, light
+_BLOCK = 32  # pixels of the side of a block
 _NEAR, _FAR = 0.01, 1e5  # metres; what a camera sees lies between
-_GLASS_INDEX = 1.5
 
 
 class Renderer:
@@ -75,14 +75,14 @@ class Renderer:
         """
         mi = _mitsuba()
         mi.set_variant(self.variant)
-        shapes = [_Shape(material, scene) for material in scene.materials]
+        shapes = shapes_of(scene)
         drawn = _load(mi, scene, shapes)
         class_hw, instance_hw, depth_hw, normal_hwc = self._facts(mi, drawn, scene, shapes)
         radiance_hwc, distance_hw, coverage_hw = self._radiance(mi, drawn, scene, spp, seed)
         image_hwc = develop(radiance_hwc, distance_hw, coverage_hw, haze=scene.haze, exposure=scene.exposure)
         return Render(image_hwc, class_hw, instance_hw, depth_hw, normal_hwc)
 
-    def _facts(self, mi: ModuleType, drawn: Any, scene: Scene, shapes: list[_Shape]) -> tuple[Any, ...]:
+    def _facts(self, mi: ModuleType, drawn: Any, scene: Scene, shapes: list[Shape]) -> tuple[Any, ...]:
         """Class, instance, depth and normal of what the ray through each pixel's middle meets."""
         camera = scene.camera
         sensor = mi.load_dict(_sensor(mi, camera, lens=False, sampler={"type": "stratified", "jitter": False}))
@@ -100,6 +100,10 @@ class Renderer:
             faces = face_hw[met]
             class_hw[met], instance_hw[met] = shape.class_m[faces], shape.instance_m[faces]
             depth_hw[met], normal_hwc[met] = _meet(shape.vertices_n3, shape.faces_m3[faces], camera, ray_hwc[met])
+        for position, radius, _ in scene.light.lamps if isinstance(scene.light, Environment) else ():
+            lamp_hw, outward_hwc = _meet_ball(np.array(position), radius, camera, ray_hwc)
+            first = lamp_hw < depth_hw
+            depth_hw[first], normal_hwc[first] = lamp_hw[first], outward_hwc[first]
         return class_hw, instance_hw, depth_hw, normal_hwc
 
     def _radiance(
@@ -111,9 +115,11 @@ class Renderer:
 
         def draw(**integrator: Any) -> NDArray[np.float32]:
             # One seed: every call starts with the same rays. All channels in one call would take twice as long.
+            # The scalar variant gives each block of pixels its own seed; left to itself it sizes them by the threads.
+            integrator |= {"block_size": _BLOCK}
             return np.array(mi.render(drawn, sensor=sensor, integrator=mi.load_dict(integrator), spp=spp, seed=seed))
 
-        seen_hwc = draw(type="path", max_depth=_MAX_DEPTH, hide_emitters=background is not None)
+        seen_hwc = draw(type="path", max_depth=scene.longest_path, hide_emitters=background is not None)
         distance_hwc = draw(type="depth")
         radiance_hwc = np.nan_to_num(seen_hwc[..., :3], nan=0.0, posinf=0.0)
         if self.denoised:
@@ -143,49 +149,6 @@ def _denoise(
     return denoised_hwc
 
 
-class _Shape:
-    """All meshes of one material as one: no two faces share a vertex where the mesh is faceted."""
-
-    def __init__(self, material: Material, scene: Scene) -> None:
-        self.material = material
-        meshes = [mesh for mesh in scene.meshes if mesh.material == material.name and len(mesh.faces_m3)]
-        parts = [_corners(mesh) for mesh in meshes] or [_nothing(scene)]
-        starts = np.cumsum([0, *(len(part[0]) for part in parts[:-1])])
-        self.vertices_n3, self.normals_n3, self.colors_n3, self.uv_n2 = (
-            np.concatenate([part[i] for part in parts]) for i in range(4)
-        )
-        self.faces_m3 = np.concatenate([part[4] + start for part, start in zip(parts, starts, strict=True)])
-        self.faces_m3 = self.faces_m3.astype(np.uint32)
-        self.class_m = np.concatenate([np.full(len(mesh.faces_m3), mesh.class_id) for mesh in meshes] or [np.zeros(1)])
-        self.instance_m = np.concatenate([mesh.instance_m for mesh in meshes] or [np.zeros(1, np.uint32)])
-
-
-def _corners(mesh: Mesh) -> tuple[NDArray[Any], ...]:
-    """Vertices, normals, colours, texture coordinates and faces; a vertex for each corner of a faceted mesh."""
-    vertices_n3, colors_n3, faces_m3 = mesh.vertices_n3, mesh.colors_n3, mesh.faces_m3.astype(np.int64)
-    uv_n2 = np.zeros((len(vertices_n3), 2), np.float32) if mesh.uv_n2 is None else mesh.uv_n2
-    if mesh.normals_n3 is not None:
-        return vertices_n3, mesh.normals_n3, colors_n3, uv_n2, faces_m3
-    corner = faces_m3.ravel()
-    normals_n3 = np.repeat(_face_normals(vertices_n3, faces_m3), 3, axis=0)
-    return vertices_n3[corner], normals_n3, colors_n3[corner], uv_n2[corner], np.arange(len(corner)).reshape(-1, 3)
-
-
-def _nothing(scene: Scene) -> tuple[NDArray[Any], ...]:
-    """A triangle without area, for a material that no mesh uses, in a place where something else stands."""
-    place = next((mesh.vertices_n3[:1] for mesh in scene.meshes if len(mesh.vertices_n3)), np.zeros((1, 3)))
-    up_n3 = np.tile([0.0, 0.0, 1.0], (3, 1))
-    return np.repeat(place, 3, axis=0), up_n3, np.zeros((3, 3)), np.zeros((3, 2)), np.arange(3).reshape(1, 3)
-
-
-def _face_normals(vertices_n3: NDArray[Any], faces_m3: NDArray[Any]) -> NDArray[np.float64]:
-    """Unit normals, counter-clockwise seen; 0 where a face has no area."""
-    a, b, c = (vertices_n3[faces_m3[:, i]].astype(np.float64) for i in range(3))
-    normal_m3 = np.cross(b - a, c - a)
-    unit_m3: NDArray[np.float64] = normal_m3 / np.maximum(np.linalg.norm(normal_m3, axis=1, keepdims=True), 1e-300)
-    return unit_m3
-
-
 # ---------------------------------------------------------------- facts of pixels
 
 
@@ -201,7 +164,7 @@ def _meet(
     """Planar depth and normal (camera axes, facing the camera) where each ray meets the plane of its triangle."""
     rotation, position = camera.pose_44[:3, :3], camera.pose_44[:3, 3]
     corners_m33 = (vertices_n3[faces_m3].astype(np.float64) - position) @ rotation
-    normal_m3 = _face_normals(corners_m33.reshape(-1, 3), np.arange(corners_m33.size // 3).reshape(-1, 3))
+    normal_m3 = face_normals(corners_m33.reshape(-1, 3), np.arange(corners_m33.size // 3).reshape(-1, 3))
     along_m = (normal_m3 * ray_m3).sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         depth_m = (normal_m3 * corners_m33[:, 0]).sum(1) / along_m
@@ -210,87 +173,58 @@ def _meet(
     return depth_m, np.where(along_m[:, None] > 0, -normal_m3, normal_m3)
 
 
-def _numbers(mi: ModuleType, drawn: Any, variant: str, shapes: list[_Shape]) -> list[int]:
+def _meet_ball(
+    position: NDArray[np.float64], radius: float, camera: Camera, ray_hwc: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Planar depth (inf beside it) and normal where each ray meets a sphere in front of the camera."""
+    middle = (position - camera.pose_44[:3, 3]) @ camera.pose_44[:3, :3]
+    square_hw, along_hw = (ray_hwc**2).sum(-1), (ray_hwc * middle).sum(-1)
+    root_hw = along_hw**2 - square_hw * (float((middle**2).sum()) - radius**2)
+    depth_hw = (along_hw - np.sqrt(np.maximum(root_hw, 0))) / square_hw
+    normal_hwc = (depth_hw[..., None] * ray_hwc - middle) / radius
+    return np.where((root_hw >= 0) & (depth_hw > 0), depth_hw, np.inf), normal_hwc
+
+
+def _numbers(mi: ModuleType, drawn: Any, variant: str, shapes: list[Shape]) -> list[int]:
     """What Mitsuba writes for each shape as its ``shape_index``; 0 is nothing."""
     loaded = {shape.id(): shape for shape in drawn.shapes()}
     if variant == VARIANTS["scalar"]:
-        return [list(loaded).index(_shape_id(shape)) + 1 for shape in shapes]
+        return [list(loaded).index(shape.name) + 1 for shape in shapes]
     import drjit  # the others write Dr.Jit's number of the object
 
-    numbers: list[Any] = [drjit.reinterpret_array(mi.UInt32, mi.ShapePtr(loaded[_shape_id(shape)])) for shape in shapes]
+    numbers: list[Any] = [drjit.reinterpret_array(mi.UInt32, mi.ShapePtr(loaded[shape.name])) for shape in shapes]
     return [int(number[0]) for number in numbers]
 
 
 # ---------------------------------------------------------------- what Mitsuba is given
 
 
-def _load(mi: ModuleType, scene: Scene, shapes: list[_Shape]) -> Any:
+def _load(mi: ModuleType, scene: Scene, shapes: list[Shape]) -> Any:
     content: dict[str, Any] = {"type": "scene"}
     for shape in shapes:
-        content[_shape_id(shape)] = _mesh(mi, shape)
+        content[shape.name] = _mesh(mi, shape)
     content.update(_sun_and_sky(scene.light) if isinstance(scene.light, SunSky) else _environment(mi, scene.light))
-    return mi.load_dict(content, optimize=False)  # as it is: joined shapes would have other faces
+    # As it is: joined shapes would have other faces, and another order of loading another kernel.
+    return mi.load_dict(content, optimize=False, parallel=False)
 
 
-def _shape_id(shape: _Shape) -> str:
-    return f"shape-{shape.material.name}"
-
-
-def _mesh(mi: ModuleType, shape: _Shape) -> Any:
+def _mesh(mi: ModuleType, shape: Shape) -> Any:
     content: Any = mi.Properties()
-    content["bsdf"] = mi.load_dict(_bsdf(mi, shape.material))
-    mesh = mi.Mesh(_shape_id(shape), len(shape.vertices_n3), len(shape.faces_m3), content, True, True)
+    content["bsdf"] = mi.load_dict(shape.bsdf(mi))
+    mesh = mi.Mesh(shape.name, len(shape.vertices_n3), len(shape.faces_m3), content, True, True)
     params = mi.traverse(mesh)
     params["vertex_positions"] = _flat(shape.vertices_n3)
     params["vertex_texcoords"] = _flat(shape.uv_n2)
     params["faces"] = shape.faces_m3.ravel()
     params["vertex_normals"] = _flat(shape.normals_n3)
     params.update()  # all at once: given apart, the normals would be computed
-    texture_hwc = shape.material.texture_hwc
-    ends = (np.ones(3),) if texture_hwc is None else _texture_axis(texture_hwc)[:2]
-    for name, color in zip(("vertex_color", "vertex_color2"), ends, strict=False):
-        mesh.add_attribute(name, 3, _flat((shape.colors_n3 * color).clip(0, 1)))
+    for name, values in shape.attributes.items():
+        mesh.add_attribute(name, values.shape[1], _flat(values))
     return mesh
 
 
 def _flat(values: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(values, np.float32).ravel()
-
-
-def _bsdf(mi: ModuleType, material: Material) -> dict[str, Any]:
-    surface = _surface(material, "vertex_color")
-    if material.texture_hwc is not None:
-        weight = {"type": "bitmap", "bitmap": mi.Bitmap(_texture_axis(material.texture_hwc)[2]), "raw": True}
-        high = _surface(material, "vertex_color2")
-        surface = {"type": "blendbsdf", "weight": weight, "low": surface, "high": high}
-    two_faced = bool(material.transmission or material.translucency)  # these kinds know by themselves what a back is
-    return surface if two_faced else {"type": "twosided", "surface": surface}
-
-
-def _surface(material: Material, attribute: str) -> dict[str, Any]:
-    """One of three kinds: clear, thin or opaque. Few kinds make few kernels."""
-    surface = {"base_color": {"type": "mesh_attribute", "name": attribute}, "roughness": material.roughness}
-    if material.transmission:
-        return surface | {"type": "principled", "spec_trans": material.transmission, "eta": _GLASS_INDEX}
-    if material.translucency:  # diff_trans: 0 all is reflected, 2 all is let through
-        return surface | {"type": "principledthin", "diff_trans": 2 * material.translucency}
-    return surface | {"type": "principled", "metallic": material.metallic, "specular": material.specular}
-
-
-def _texture_axis(texture_hwc: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
-    """Two colours, and the share of the second in each texel, that come nearest to the texture.
-
-    Mitsuba cannot multiply a texture with vertex colours. It can mix two surfaces by a grey picture, and each of them
-    has vertex colours: multiplied by the texture's two ends, they give the product, exactly where all colours of the
-    texture lie on one line, as they do from dark to light sand.
-    """
-    color_n3 = texture_hwc.reshape(-1, 3).astype(np.float64)
-    mean = color_n3.mean(0)
-    axis = np.linalg.svd(np.cov(color_n3.T))[0][:, 0]
-    place_n = (color_n3 - mean) @ axis
-    low, high = place_n.min(), max(place_n.max(), place_n.min() + 1e-6)
-    share_hw1 = ((place_n - low) / (high - low)).reshape(*texture_hwc.shape[:2], 1).astype(np.float32)
-    return mean + low * axis, mean + high * axis, share_hw1
 
 
 def _sun_and_sky(light: SunSky) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 Color = tuple[float, float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Material:
-    """How a surface answers light (the parameters of Disney's principled model).
+    """How a surface answers light (the parameters of Disney's principled model). One is equal to itself alone.
 
     Attributes:
         name: unique in a scene; meshes of one material are drawn as one shape.
@@ -76,8 +76,8 @@ class SunSky:
 class Environment:
     """Light and background from a latitude-longitude picture of radiance (row 0 is up), and lamps.
 
-    ``lamps``: (position xyz, radius in metres, radiance). ``background``: a plain colour that the camera sees instead
-    of the picture.
+    ``lamps``: (position xyz, radius in metres, radiance), seen as balls of no class. ``background``: a plain colour
+    that the camera sees instead of the picture.
     """
 
     radiance_hwc: NDArray[np.float32]
@@ -117,6 +117,10 @@ class Scene:
 
     The same kinds of materials in the same order keep a renderer's compiled kernels alive from scene to scene: give
     every scene of a data set all of its materials, whether a mesh uses them or not.
+
+    ``joined``: all opaque materials are drawn as one shape, so are all clear and all thin ones. Many materials are then
+    drawn many times faster. Their textures are of one size, and no face spans more than 3 tiles of one; specular,
+    transmission and translucency are those of the first material of a kind.
     """
 
     id: str
@@ -127,6 +131,8 @@ class Scene:
     haze: Haze | None = None
     sky_class: int = 0
     exposure: float | None = None  # factor on radiance; None: chosen from the picture
+    joined: bool = False
+    longest_path: int = 5  # pieces of a light's way: from the eye, over three bounces, to the light
     facts: dict[str, Any] = field(default_factory=dict)  # what the scene was made of, for scenes.csv
 
 
