@@ -144,6 +144,17 @@ def test_unlabelled_images(tmp_path: Path) -> None:
         list_unlabelled(section(), tmp_path)
 
 
+def test_unlabelled_images_that_data_images_finds_too_are_no_pairs(tmp_path: Path) -> None:
+    data = section(
+        images="{subset}/images/{id}.png", targets="{subset}/depths/{id}.png", unlabelled="testing/images/{id}.png"
+    )
+    touch(tmp_path, "training/images/a.png", "training/depths/a.png", "testing/images/b.png")
+    assert [sample.id for sample in list_samples(data, tmp_path)] == ["training/a"]
+    assert [sample.id for sample in list_unlabelled(data, tmp_path)] == ["b"]
+    touch(tmp_path, "training/images/c.png")
+    assert "1 of 2 images have no target" in error_of(data, tmp_path)
+
+
 # The data folder
 
 

@@ -47,7 +47,7 @@ def list_samples(data: DataSection, root: Path) -> list[Sample]:
     """
     unpack_missing(data.archives, root)
     samples = _from_csv(data.pairs_csv, root) if data.pairs_csv else _from_templates(data, root)
-    missing = [sample for sample in samples if sample.target is None or not sample.target.is_file()]
+    missing = [sample for sample in samples if not _has_target(sample)]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(samples)} images have no target",
@@ -91,8 +91,15 @@ def _from_templates(data: DataSection, root: Path) -> list[Sample]:
         )
         for id_, subset, path in found
     ]
+    if data.unlabelled is not None:  # data.images may find them too, as {subset} does in testing/images/{id}.png
+        bare = {path for _, _, path in _match_template(data.unlabelled, root)}
+        samples = [sample for sample in samples if sample.image not in bare or _has_target(sample)] or samples
     _refuse_repeated(samples)
     return samples
+
+
+def _has_target(sample: Sample) -> bool:
+    return sample.target is not None and sample.target.is_file()
 
 
 def _match_template(template: str, root: Path) -> list[tuple[str, str | None, Path]]:
