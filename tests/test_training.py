@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from perpixel.run import Run
 from perpixel.training.loop import TrainingModule
 from perpixel.training.packing import load_tree, save_tree
 from perpixel.training.train import train
-from tiny import assert_same_weights, tiny_recipe, write_tiny
+from tiny import assert_same_weights, tiny_recipe, weights, write_tiny
 
 STRONG = ("training.ema_decay=0.9", "schedule.warmup_epochs=0.5", "split.method=random", "split.order_column=null")
 
@@ -194,10 +195,32 @@ def test_non_finite_losses_are_counted_and_end_a_hopeless_run(
     assert "is skipped" in run.log_path.read_text()
 
     monkeypatch.setattr(
-        TrainingModule, "training_step", lambda self, batch, index: self._count_bad_step(float("nan"), batch)
+        TrainingModule, "training_step", lambda self, batch, index: self._count_bad_step("the loss is x")
     )
-    with pytest.raises(RunError, match="not finite"):
+    with pytest.raises(RunError, match="every step of epoch 1"):
         train(tiny_recipe(data, "training.epochs=20"), tmp_path / "hopeless")
+    monkeypatch.setattr("perpixel.training.loop._MOST_BAD_STEPS", 3)
+    with pytest.raises(RunError, match="the loss is x in the last of 3 steps in a row"):
+        train(tiny_recipe(data, "training.epochs=20"), tmp_path / "soon-hopeless")
+
+
+@pytest.mark.parametrize("clip", ["null", "1.0"])
+def test_a_derivative_that_is_not_finite_changes_no_weight(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: str
+) -> None:
+    """The root of 0 is finite, its derivative is not: a step along it would make all weights nan."""
+
+    def poisoned(self: TrainingModule, batch: object, index: int) -> object:
+        loss = original(self, batch, index)  # type: ignore[arg-type]
+        assert loss is not None
+        return loss + (0 * loss).sqrt() if self.progress.batch == 1 else loss
+
+    original = TrainingModule.training_step
+    monkeypatch.setattr(TrainingModule, "training_step", poisoned)
+    run = train(tiny_recipe(data, f"optimizer.gradient_clip={clip}"), tmp_path / "run")
+    assert run.manifest["bad_steps"] == 3
+    assert run.log_path.read_text().count("a derivative of the loss is not finite") == 3
+    assert all(np.isfinite(tensor).all() for tensor in weights(run.best_path).values())
 
 
 def test_a_frozen_encoder_stays(data: Path, tmp_path: Path) -> None:

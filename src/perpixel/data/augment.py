@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import itertools
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,12 +15,57 @@ from perpixel.recipe import AugmentationSection
 # RGB to luma and two axes of chroma (NTSC, FCC 1953): about these a hue turns and a saturation shrinks.
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
+_DRAWS = 22  # random numbers of a sample
 
 
 def sample_generator(seed: int, epoch: int, sample_id: str) -> np.random.Generator:
     """The random numbers of one sample in one epoch."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{sample_id}".encode(errors="surrogateescape"), digest_size=16).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+
+
+class Orientation(NamedTuple):
+    """One of the eight ways to lay down a picture: mirrored left to right or not, then so many quarter turns."""
+
+    mirrored: bool
+    turns: int
+
+
+def draw_orientation(spec: AugmentationSection, rng: np.random.Generator) -> Orientation:
+    """The orientation that `augment` chooses with these random numbers."""
+    return _orientation(spec, rng.random(_DRAWS))
+
+
+def orientations(spec: AugmentationSection) -> list[Orientation]:
+    """All orientations that `augment` may choose."""
+    choices = ([0.0] if p == 1 else [1.0] if p == 0 else [0.0, 1.0] for p in _orienting(spec))
+    drawn = itertools.product(*choices, [0.0, 0.4, 0.8])
+    return sorted({_orientation(spec, np.array(draws)) for draws in drawn})
+
+
+def random_changes(spec: AugmentationSection) -> list[str]:
+    """Names of the changes of `augment` that hardly ever come out the same twice: all but orientations."""
+    names = ("affine", "photometric", "grayscale", "degrade")
+    return [name for name in names if getattr(spec, name) > 0]
+
+
+def _orienting(spec: AugmentationSection) -> tuple[float, float, float]:
+    return spec.horizontal_flip, spec.vertical_flip, spec.quarter_turns
+
+
+def _orientation(spec: AugmentationSection, draws: NDArray[np.float64]) -> Orientation:
+    mirrored, upside_down, turned = (
+        bool(draw < probability) for draw, probability in zip(draws[:3], _orienting(spec), strict=True)
+    )
+    turns = 1 + int(draws[3] * 3) if turned else 0
+    # Upside down is mirrored and turned by half.
+    return Orientation(mirrored != upside_down, (turns + 2 * upside_down) % 4)
+
+
+def orient(array_hw: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
+    """array_hw or array_hwc laid down so, contiguous."""
+    mirrored = array_hw[:, ::-1] if orientation.mirrored else array_hw
+    return np.ascontiguousarray(np.rot90(mirrored, orientation.turns))
 
 
 def augment(
@@ -37,15 +83,9 @@ def augment(
     All random numbers are drawn whatever the probabilities are, so that changing one of them leaves the
     draws of the others as they were. A new kind of change takes its draws from the end.
     """
-    draws = rng.random(22)
-    if draws[0] < spec.horizontal_flip:
-        image_hwc, target_hw = image_hwc[:, ::-1], target_hw[:, ::-1]
-    if draws[1] < spec.vertical_flip:
-        image_hwc, target_hw = image_hwc[::-1], target_hw[::-1]
-    if draws[2] < spec.quarter_turns:
-        turns = 1 + int(draws[3] * 3)
-        image_hwc, target_hw = np.rot90(image_hwc, turns), np.rot90(target_hw, turns)
-    image_hwc, target_hw = np.ascontiguousarray(image_hwc), np.ascontiguousarray(target_hw)
+    draws = rng.random(_DRAWS)
+    orientation = _orientation(spec, draws)
+    image_hwc, target_hw = orient(image_hwc, orientation), orient(target_hw, orientation)
     if draws[4] < spec.affine:
         signed = 2 * draws[5:9] - 1
         image_hwc, target_hw = _move(image_hwc, target_hw, spec, signed)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from perpixel.errors import RequestError
 from perpixel.models.freezing import encoder_stages
 from perpixel.models.restoration import RestorationNetwork
+from perpixel.models.splitting import can_split, decode, encode
 
 __all__ = ["PixelModel", "WeightsReport"]
 
@@ -80,15 +81,40 @@ class PixelModel(nn.Module):
         edge into the image that is not there, mirroring fails where the image is smaller than the padding.
         """
         height, width = image_bchw.shape[-2:]
+        output_bkhw: Tensor = self.network(self._fitted(image_bchw))
+        return self._unfitted(output_bkhw, (height, width))
+
+    @property
+    def can_split(self) -> bool:
+        """Whether the network comes in two halves, `encode` and `decode`."""
+        return can_split(self.network)
+
+    def encode(self, image_bchw: Tensor) -> list[Tensor]:
+        """The encoder's features of ``image_bchw`` (RGB, float, [0, 1]): maps or vectors, the batch first."""
+        return encode(self.network, self._fitted(image_bchw))
+
+    def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """What `forward` makes of images of ``size`` (height, width), from their features, bit for bit."""
+        height, width = (side + self._padding(side) for side in size)
+        return self._unfitted(decode(self.network, features, (height, width)), size)
+
+    def _fitted(self, image_bchw: Tensor) -> Tensor:
+        """Normalised, at a size that the network can take."""
         x_bchw = (image_bchw - self.normalization_mean) / self.normalization_std
-        extra_height, extra_width = self._padding(height), self._padding(width)
-        if not (extra_height or extra_width):
-            output_bkhw: Tensor = self.network(x_bchw)
+        top, bottom, left, right = self._margins(*image_bchw.shape[-2:])
+        return F.pad(x_bchw, (left, right, top, bottom), mode="replicate") if top + bottom + left + right else x_bchw
+
+    def _unfitted(self, output_bkhw: Tensor, size: tuple[int, int]) -> Tensor:
+        """Without the padding of images of ``size``."""
+        top, bottom, left, right = self._margins(*size)
+        if not top + bottom + left + right:
             return output_bkhw
-        top, left = extra_height // 2, extra_width // 2
-        margins = (left, extra_width - left, top, extra_height - top)
-        output_bkhw = self.network(F.pad(x_bchw, margins, mode="replicate"))
-        return output_bkhw[..., top : top + height, left : left + width]
+        return output_bkhw[..., top : top + size[0], left : left + size[1]]
+
+    def _margins(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Pixels above, below, left and right."""
+        above, beside = self._padding(height), self._padding(width)
+        return above // 2, above - above // 2, beside // 2, beside - beside // 2
 
     def _padding(self, side: int) -> int:
         wanted = max(-(-side // self.divisor) * self.divisor, self.minimum_size)

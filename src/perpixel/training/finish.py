@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from perpixel.console import Console
+from perpixel.data.samples import data_root
 from perpixel.errors import RunError
-from perpixel.evaluation.evaluate import chosen_on_validation, evaluate_samples, scored_samples, write_evaluation
+from perpixel.evaluation.choices import choices
+from perpixel.evaluation.evaluate import evaluate_samples, protocol_of, scored_samples, sliced, write_evaluation
 from perpixel.evaluation.gallery import write_gallery
 from perpixel.evaluation.guards import warnings_of
+from perpixel.inference.cost import measure_cost
 from perpixel.inference.predictor import Predictor
 from perpixel.recipe import Recipe
 from perpixel.run import Run, write_json
@@ -25,7 +28,7 @@ def finish(recipe: Recipe, run: Run, material: Material, progress: Progress, con
     predictor = Predictor.from_run(run)
     task = predictor.task
     predictor.decision = task.first_decision()
-    if task.decides_on_validation:
+    if task.chosen_on_validation:
         scored = scored_samples(
             predictor,
             material.decoded,
@@ -43,6 +46,7 @@ def finish(recipe: Recipe, run: Run, material: Material, progress: Progress, con
         best_epoch=progress.best_epoch + 1,
         bad_steps=progress.bad_steps,
         training_seconds=round(progress.seconds, 1),
+        cost=measure_cost(predictor),
     )
     if progress.bad_steps:
         console.say(f"{progress.bad_steps} steps were skipped because the loss was not finite")
@@ -58,15 +62,16 @@ def _evaluate(
 ) -> None:
     positions, monitor = material.positions(subset), recipe.training.monitor
     evaluation = evaluate_samples(predictor, material.decoded, material.ids, positions, facts=material.facts)
-    protocol = {
-        "subset": subset,
-        "images": len(positions),
-        "size": "original",
-        "split": recipe.split.method,
-        "chosen_on_this_subset": chosen_on_validation(predictor) if subset == "val" else [],
-        "decision": predictor.decision,
-        "flip": recipe.inference.flip,
-    }
+    evaluation = sliced(evaluation, [material.samples[place] for place in positions], material.groups, monitor)
+    protocol = protocol_of(
+        predictor,
+        subset,
+        data=data_root(recipe.data).resolve(),
+        pairs=subset,
+        fingerprint=material.fingerprint,
+        images=len(positions),
+        chosen=choices(run, predictor),
+    )
     write_evaluation(run, subset, evaluation, protocol)
     gallery = run.evaluation_dir(subset) / "gallery.png"
     write_gallery(gallery, predictor, material.decoded, positions, evaluation, monitor)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from safetensors.torch import save
-from torch.utils.data import DataLoader
 
 from perpixel.console import Console
 from perpixel.data.dataset import Batch
@@ -29,10 +28,12 @@ from perpixel.models import PixelModel
 from perpixel.recipe import Recipe
 from perpixel.run import Run, write_atomic
 from perpixel.tasks import TaskLoss
+from perpixel.training.feature_cache import FeatureBatch
 from perpixel.training.optimization import ExponentialAverage, Plateau, build_optimizer, schedule_factor
 from perpixel.training.packing import load_tree, save_tree
 
 _MOST_BAD_STEPS = 20
+_CURE_OF_BAD_STEPS = "lower optimizer.learning_rate, set optimizer.gradient_clip, or training.precision=fp32."
 
 
 class Interrupted(Exception):  # noqa: N818 - it is a request, not a fault
@@ -68,7 +69,7 @@ class TrainingModule(LightningModule):
         recipe: Recipe,
         run: Run,
         *,
-        make_loader: Callable[[int, int], DataLoader[Any]],
+        make_loader: Callable[[int, int], Iterable[Any]],
         batches_per_epoch: int,
         validate: Callable[[PixelModel], Evaluation],
         console: Console,
@@ -89,10 +90,11 @@ class TrainingModule(LightningModule):
         self._optimizer_state: Any = None
         self._saved_at = self._clock = time.monotonic()
         self._steps_seen = 0
+        self._ids: tuple[str, ...] = ()  # samples of the running batch
 
     # What Lightning asks for
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> Iterable[Any]:
         return self.make_loader(self.progress.epoch, self.progress.batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -100,7 +102,11 @@ class TrainingModule(LightningModule):
         most = len(section.unfreeze_epochs) if section.freeze_encoder else None
         return build_optimizer(self.model, self.recipe.optimizer, most)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(
+        self, batch: Batch | FeatureBatch, device: torch.device, dataloader_idx: int
+    ) -> Batch | FeatureBatch:
+        if isinstance(batch, FeatureBatch):
+            return batch.to(device)
         return Batch(to_network(batch.image_bchw, device), batch.target_bhw.to(device), batch.ids)
 
     def on_train_start(self) -> None:
@@ -124,32 +130,46 @@ class TrainingModule(LightningModule):
                 f" {counts['trained']:,} parameters train, {counts['frozen']:,} are frozen"
             )
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
         position = self.progress
         seed_everything([self.recipe.training.seed & 0xFFFFFFFF, position.epoch, position.batch])
         rate = self.learning_rate()
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate * group["factor"]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
-        output_bkhw = self.model(batch.image_bchw)
+    def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> torch.Tensor | None:
+        if isinstance(batch, FeatureBatch):
+            output_bkhw = self.model.decode(batch.features, batch.size)
+        else:
+            output_bkhw = self.model(batch.image_bchw)
         with torch.autocast(self.device.type, enabled=False):
             loss = self.loss(self.progress.epoch, output_bkhw.float(), batch.target_bhw)
         value = float(loss.detach())
+        self._ids = batch.ids
         if not np.isfinite(value):
-            self._count_bad_step(value, batch)
+            self._count_bad_step(f"the loss is {value}")
             return None
-        self.progress.bad_in_a_row = 0
         self.progress.loss_sum += value * len(batch.ids)
         self.progress.loss_count += len(batch.ids)
         return loss
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
         # Lightning's own clipping refuses fused optimisers for the sake of fp16 scaling, which is not used here.
+        trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        if not trained:  # the step was skipped already
+            return
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+        if not torch.isfinite(norm):
+            # The loss may be finite all the same; a step would spoil all weights, for good.
+            self._count_bad_step("a derivative of the loss is not finite")
+            for parameter in trained:
+                parameter.grad = None
+            return
+        self.progress.bad_in_a_row = 0
         if self.recipe.optimizer.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.gradient_clip)
+            torch.nn.utils.clip_grads_with_norm_(trained, self.recipe.optimizer.gradient_clip, norm)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch | FeatureBatch, batch_idx: int) -> None:
         position = self.progress
         position.batch += 1
         if self.average is not None and self.trainer.global_step > self._steps_seen:
@@ -195,6 +215,13 @@ class TrainingModule(LightningModule):
         return self.scored[0]
 
     def _finish_epoch(self) -> None:
+        if not self.progress.loss_count:
+            raise RunError(
+                f"every step of epoch {self.progress.epoch + 1} had to be skipped",
+                where=self.run_folder.path,
+                rule="a step needs a finite loss with finite derivatives.",
+                cure=_CURE_OF_BAD_STEPS,
+            )
         position, section = self.progress, self.recipe.training
         rate = self.learning_rate()
         scored = self.scored_model()
@@ -228,19 +255,18 @@ class TrainingModule(LightningModule):
         self.save()
         self.run_folder.write_history(position.history)
 
-    def _count_bad_step(self, value: float, batch: Batch) -> None:
+    def _count_bad_step(self, what: str) -> None:
         position = self.progress
         position.bad_steps += 1
         position.bad_in_a_row += 1
         where = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
-        self.console.say(
-            f"the loss is {value} at {where}: this step is skipped (samples {', '.join(batch.ids[:4])}, ...)"
-        )
+        self.console.say(f"{what} at {where}: this step is skipped (samples {', '.join(self._ids[:4])}, ...)")
         if position.bad_in_a_row >= _MOST_BAD_STEPS:
             raise RunError(
-                f"the loss was not finite in {_MOST_BAD_STEPS} steps in a row",
+                f"{what} in the last of {_MOST_BAD_STEPS} steps in a row that had to be skipped",
                 where=where,
-                cure="lower optimizer.learning_rate, set optimizer.gradient_clip, or training.precision=fp32.",
+                rule="a step needs a finite loss with finite derivatives.",
+                cure=_CURE_OF_BAD_STEPS,
             )
 
     # What a continuation needs

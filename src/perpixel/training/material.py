@@ -14,6 +14,7 @@ from perpixel.errors import RequestError
 from perpixel.recipe import Recipe
 from perpixel.run import Run
 from perpixel.tasks import Task
+from perpixel.training.first_look import FirstLook
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Material:
     groups: dict[str, str]
     facts: dict[str, Any]
     fingerprint: str
+    inspection: dict[str, Any] | None = None
 
     @property
     def ids(self) -> list[str]:
@@ -37,10 +39,14 @@ class Material:
         return [position for position, sample in enumerate(self.samples) if self.subsets[sample.id] == subset]
 
 
-def prepare(recipe: Recipe, task: Task, console: Console, split_of: Run | None = None) -> Material:
-    """List, split and decode the data; a run's own split is kept when one is given."""
+def prepare(
+    recipe: Recipe, task: Task, console: Console, split_of: Run | None = None, look: FirstLook | None = None
+) -> Material:
+    """List, inspect, split and decode the data; of a run that goes on the split stays, and no second look is taken."""
     root = data_root(recipe.data)
     samples = list_samples(recipe.data, root)
+    look = look or FirstLook()
+    seen = look(recipe, samples, root, console) if split_of is None else None
     started = time.monotonic()
     use_cache = recipe.data.cache == "auto"
     key = fingerprint(samples, task.meaning, contents=use_cache)
@@ -54,6 +60,7 @@ def prepare(recipe: Recipe, task: Task, console: Console, split_of: Run | None =
     console.say(f"{len(samples)} pairs in {root}, read in {time.monotonic() - started:.1f} s")
     for note, count in decoded.notes.items():
         console.say(f"  {count} images: {note}")
+    look.say(console)
     if split_of is None:
         position = {sample.id: index for index, sample in enumerate(samples)}
         subsets, groups = make_split(
@@ -68,4 +75,4 @@ def prepare(recipe: Recipe, task: Task, console: Console, split_of: Run | None =
     counts = {name: list(subsets.values()).count(name) for name in sorted(set(subsets.values()))}
     console.say(f"split {recipe.split.method}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     console.say(task.facts_table(facts))
-    return Material(samples, decoded, subsets, groups, facts, key)
+    return Material(samples, decoded, subsets, groups, facts, key, seen)

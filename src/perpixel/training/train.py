@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from perpixel.console import Console
 from perpixel.data.dataset import EpochOrder, TrainingSet, batches_per_epoch, training_loader
@@ -21,16 +23,25 @@ from perpixel.models import PixelModel, build_model
 from perpixel.recipe import Recipe
 from perpixel.run import Run, write_atomic
 from perpixel.tasks import Task, build_task, check_monitor
+from perpixel.training.feature_cache import cache_features
 from perpixel.training.finish import finish
+from perpixel.training.first_look import FirstLook
 from perpixel.training.fit import fit, stop_asked
 from perpixel.training.loop import TrainingModule, model_bytes, seed_everything
 from perpixel.training.material import Material, prepare
 from perpixel.training.precision import choose_precision
 from perpixel.training.starting import StartingRun, say_weights, starting_weights, weights_facts
+from perpixel.training.validation_memory import RememberingModel, validation_memory
 
 
 def train(
-    recipe: Recipe, run_dir: Path, *, data: Path | None = None, resume: bool = False, console: Console | None = None
+    recipe: Recipe,
+    run_dir: Path,
+    *,
+    data: Path | None = None,
+    resume: bool = False,
+    look: FirstLook | None = None,
+    console: Console | None = None,
 ) -> Run:
     """Train a recipe into a run folder, or continue it there.
 
@@ -38,6 +49,7 @@ def train(
         recipe: what is asked; with ``resume`` it must agree with what the run holds.
         data: the data folder, instead of the recipe's ``data.root``.
         resume: continue from the last checkpoint; the weights end as those of an uninterrupted run.
+        look: what looks at the data first; trainings that share data share it, to look once.
 
     Raises:
         RequestError: the folder holds a run and ``resume`` is not asked, or nothing to resume.
@@ -53,7 +65,7 @@ def train(
     task = build_task(recipe)
     check_monitor(task, recipe.training.monitor)
     weights, source = starting_weights(recipe.model.weights)
-    material = prepare(recipe, task, console, run if resume and run.split_path.is_file() else None)
+    material = prepare(recipe, task, console, run if resume and run.split_path.is_file() else None, look)
     seed_everything([recipe.training.seed & 0xFFFFFFFF])
     model = _build(recipe, task, weights)
     _say_model(recipe, model, source, console)
@@ -61,8 +73,12 @@ def train(
     run.write_recipe(recipe)
     run.write_split(material.subsets, material.groups)
     run.update_manifest(**_facts(recipe, run, model, source, material))
+    if material.inspection is not None:
+        run.update_manifest(inspection=material.inspection)
     module = _module(recipe, run, task, model, material, console)
     module.restore()
+    if not module.done:  # restored first: the features are of the weights that train
+        module.make_loader = cache_features(recipe, task, model, material, run, console) or module.make_loader
     if recipe.training.epochs == 0:
         write_atomic(run.best_path, model_bytes(model))
         run.write_history([])
@@ -186,10 +202,24 @@ def _git_revision() -> str | None:
 def _module(
     recipe: Recipe, run: Run, task: Task, model: PixelModel, material: Material, console: Console
 ) -> TrainingModule:
-    positions = material.positions("train")
+    return TrainingModule(
+        model,
+        task.loss(material.facts),
+        recipe,
+        run,
+        make_loader=_loaders(recipe, task, material),
+        batches_per_epoch=batches_per_epoch(len(material.positions("train")), recipe.training.batch_size),
+        validate=_validation(recipe, task, model, material, console),
+        console=console,
+        stop_asked=stop_asked,
+    )
 
-    def make_loader(epoch: int, first_batch: int) -> Any:
-        seed = recipe.training.seed
+
+def _loaders(recipe: Recipe, task: Task, material: Material) -> Callable[[int, int], DataLoader[Any]]:
+    """The loader of the rest of an epoch, as a function of the epoch and its first batch."""
+    positions, seed = material.positions("train"), recipe.training.seed
+
+    def make_loader(epoch: int, first_batch: int) -> DataLoader[Any]:
         dataset = TrainingSet(
             material.decoded,
             material.ids,
@@ -206,8 +236,16 @@ def _module(
         order = EpochOrder(len(dataset), size, seed=seed, epoch=epoch, first_batch=first_batch)
         return training_loader(dataset, order, workers=recipe.training.workers)
 
+    return make_loader
+
+
+def _validation(
+    recipe: Recipe, task: Task, model: PixelModel, material: Material, console: Console
+) -> Callable[[PixelModel], Evaluation]:
+    memory = validation_memory(recipe, model)
+
     def validate(scored: PixelModel) -> Evaluation:
-        predictor = _predictor(recipe, task, scored)
+        predictor = _predictor(recipe, task, RememberingModel(scored, memory) if memory else scored)
         return evaluate_samples(
             predictor,
             material.decoded,
@@ -216,17 +254,7 @@ def _module(
             progress=lambda done, total: console.progress("validation", done, total),
         )
 
-    return TrainingModule(
-        model,
-        task.loss(material.facts),
-        recipe,
-        run,
-        make_loader=make_loader,
-        batches_per_epoch=batches_per_epoch(len(positions), recipe.training.batch_size),
-        validate=validate,
-        console=console,
-        stop_asked=stop_asked,
-    )
+    return validate
 
 
 def _predictor(recipe: Recipe, task: Task, model: PixelModel) -> Predictor:
