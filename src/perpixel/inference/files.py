@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from perpixel.console import Console
 from perpixel.errors import DataError, RequestError, RunError
 from perpixel.images import image_size
-from perpixel.inference.predictor import Predictor
-from perpixel.inference.timing import NetworkClock, Timing, timing_line
-from perpixel.run import Run, write_json
+from perpixel.inference.base import ImagePredictor
+from perpixel.inference.timing import Timing, timing_line
+from perpixel.run import write_json
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 _SHOWN = 8
@@ -24,9 +24,7 @@ _SCORES_AT_ONCE = 2**28
 TIMING_FILE = "timing.json"
 
 
-def predict_files(
-    run: Run, images: Sequence[Path], out: Path, *, console: Console, overrides: Sequence[str] = ()
-) -> list[Path]:
+def predict_files(predictor: ImagePredictor, images: Sequence[Path], out: Path, *, console: Console) -> list[Path]:
     """Predict each image; the task says what is written of it. ``timing.json`` says how long it took.
 
     Returns:
@@ -37,14 +35,13 @@ def predict_files(
         RunError: lists the images that cannot be read; all others are predicted.
     """
     files = _image_files(images)
-    predictor = Predictor.from_run(run, overrides)
     for assumption in predictor.task.assumptions:
         console.say(assumption)
     _check_targets(files, out, predictor.task.prediction_files)
     written: list[Path] = []
     problems: list[str] = []
     timing = Timing()
-    with NetworkClock(predictor) as clock:
+    with predictor.clock() as clock:
         for batch in _batches(files, predictor):
             if not timing.end_to_end:  # the first calls of a network allocate and tune; their time says nothing
                 predictor.scores(list(_read(predictor, batch, []).values()))
@@ -68,16 +65,18 @@ def predict_files(
     return written
 
 
-def _predict(predictor: Predictor, loaded: dict[Path, NDArray[Any]], out: Path) -> list[Path]:
+def _predict(predictor: ImagePredictor, loaded: dict[Path, NDArray[Any]], out: Path) -> list[Path]:
     written = []
     batch_scores = predictor.scores(list(loaded.values()))
     for (path, image_hwc), scores_khw in zip(loaded.items(), batch_scores, strict=True):
         prediction_hw = predictor.finalize(scores_khw)
-        written.append(predictor.task.write_prediction(out / path.stem, image_hwc, scores_khw, prediction_hw)[0])
+        calibrated_khw = predictor.calibrated(scores_khw)
+        files = predictor.task.write_prediction(out / path.stem, image_hwc, calibrated_khw, prediction_hw, path)
+        written.append(files[0])
     return written
 
 
-def _read(predictor: Predictor, files: Sequence[Path], problems: list[str]) -> dict[Path, NDArray[Any]]:
+def _read(predictor: ImagePredictor, files: Sequence[Path], problems: list[str]) -> dict[Path, NDArray[Any]]:
     """Decoded images; what cannot be read is added to ``problems``."""
     loaded = {}
     for path in files:
@@ -88,7 +87,7 @@ def _read(predictor: Predictor, files: Sequence[Path], problems: list[str]) -> d
     return loaded
 
 
-def _batches(files: Sequence[Path], predictor: Predictor) -> Iterator[list[Path]]:
+def _batches(files: Sequence[Path], predictor: ImagePredictor) -> Iterator[list[Path]]:
     """As many files at a time as the recipe says, fewer where their scores would take too much memory."""
     batch: list[Path] = []
     values = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,15 @@ from torch.nn import functional as F
 from perpixel.data.dataset import stack_images, to_unit
 from perpixel.data.fit import fit_image, plan_fit, unfit_scores
 from perpixel.errors import RequestError, RunError
-from perpixel.images import read_image
-from perpixel.inference.tiles import plan_tiles
+from perpixel.inference.base import ImagePredictor
+from perpixel.inference.timing import NetworkClock, device_name
 from perpixel.models import PixelModel, build_model
 from perpixel.recipe import InferenceSection, InputSection, recipe_from_dict
 from perpixel.run import Run, read_json
 from perpixel.tasks import Decision, Task, build_task
 
 
-class Predictor:
+class Predictor(ImagePredictor):
     """Fit, tiles, network, test-time views, scores back at the original size, decision."""
 
     def __init__(
@@ -89,10 +88,6 @@ class Predictor:
             precision=recipe.training.precision,
         )
 
-    def read(self, path: Path) -> NDArray[Any]:
-        """The image_hwc of a file, with 16 bits where these are kept; raises DataError."""
-        return read_image(path, keep_16_bits=self.task.image_scale is not None).pixels_hwc
-
     def scores(self, images: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Scores of each image_hwc at its original size (or, of images, at the output's), scores_khw.
 
@@ -104,36 +99,27 @@ class Predictor:
             places = [place for place, fit in enumerate(fits) if fit.size == size]
             if max(size) > (self.inference.tile or max(size)):
                 for place in places:
-                    scores[place] = unfit_scores(self._tiled(fit_image(images[place], fits[place])), fits[place])
+                    scores[place] = unfit_scores(
+                        self._tiled(fit_image(images[place], fits[place]), self.model.context, self.model.tile_step),
+                        fits[place],
+                    )
                 continue
             batch_scores = self._batch([fit_image(images[place], fits[place]) for place in places])
             for place, scores_khw in zip(places, batch_scores, strict=True):
                 scores[place] = unfit_scores(scores_khw, fits[place])
-        return [scores[place] for place in range(len(images))]
+        return [self.task.refine(scores[place], image_hwc) for place, image_hwc in enumerate(images)]
 
-    def finalize(self, scores_khw: NDArray[np.float32]) -> NDArray[Any]:
-        """The prediction of one image from its scores."""
-        return self.task.finalize(scores_khw, self.decision)
+    @property
+    def device_name(self) -> str:
+        return device_name(self.device)
 
-    def predict(self, images: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Predictions at the images' original sizes."""
-        return [self.finalize(scores_khw) for scores_khw in self.scores(images)]
+    @property
+    def threads(self) -> int:
+        return torch.get_num_threads()
 
-    def _tiled(self, image_hwc: NDArray[Any]) -> NDArray[np.float32]:
-        """Scores of a fitted image that is larger than a tile: only they and the tiles of a batch are in memory."""
-        assert self.inference.tile is not None
-        height, width = image_hwc.shape[:2]
-        tiles = plan_tiles((height, width), self.inference.tile, context=self.model.context, step=self.model.tile_step)
-        scale = self.task.image_scale or 1
-        total_khw = np.zeros((self.task.out_channels, scale * height, scale * width), dtype=np.float32)
-        for size in dict.fromkeys(tile.size for tile in tiles):
-            alike = [tile for tile in tiles if tile.size == size]
-            for start in range(0, len(alike), self.inference.batch_size):
-                batch = alike[start : start + self.inference.batch_size]
-                batch_scores = self._batch([tile.cut(image_hwc) for tile in batch])
-                for tile, scores_khw in zip(batch, batch_scores, strict=True):
-                    tile.add(scores_khw, total_khw, scale)
-        return total_khw
+    def clock(self) -> NetworkClock:
+        """The model alone, every test-time view of an image included."""
+        return NetworkClock(self)
 
     def _batch(self, images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """scores_bkhw of images of one size."""
@@ -142,7 +128,10 @@ class Predictor:
 
     @torch.inference_mode()
     def _network(self, image_bchw: torch.Tensor) -> torch.Tensor:
-        """Scores of the fitted images, averaged over the scales and their views."""
+        return self.averaged_views(image_bchw)
+
+    def averaged_views(self, image_bchw: torch.Tensor) -> torch.Tensor:
+        """scores_bkhw of fitted images (float, [0, 1]), averaged over the scales and their views."""
         size = image_bchw.shape[2:]
         scale_of_output = self.task.image_scale or 1
         size_of_output = [scale_of_output * side for side in size]

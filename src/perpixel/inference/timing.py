@@ -8,11 +8,14 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from perpixel.inference.base import ImagePredictor
 
-from perpixel.inference.predictor import Predictor
+if TYPE_CHECKING:
+    import torch
+
+    from perpixel.inference.predictor import Predictor
 
 
 class NetworkClock:
@@ -46,6 +49,8 @@ class NetworkClock:
 
     def _now(self) -> float:
         if self.predictor.device.type == "cuda":
+            import torch
+
             torch.cuda.synchronize(self.predictor.device)
         return time.perf_counter()
 
@@ -64,11 +69,11 @@ class Timing:
         self.end_to_end.append(seconds / len(pixels))
         self.megapixels += [count / 1e6 for count in pixels]
 
-    def summary(self, predictor: Predictor) -> dict[str, Any]:
+    def summary(self, predictor: ImagePredictor) -> dict[str, Any]:
         """What timing.json holds; all times are seconds an image, medians over the batches."""
         return {
-            "device": device_name(predictor.device),
-            "threads": torch.get_num_threads(),
+            "device": predictor.device_name,
+            "threads": predictor.threads,
             "precision": predictor.precision,
             "images": len(self.megapixels),
             "batches": len(self.network),
@@ -81,7 +86,8 @@ class Timing:
             "network_seconds_per_image": round(statistics.median(self.network), 6),
             "end_to_end_seconds_per_image": round(statistics.median(self.end_to_end), 6),
             "meaning": "Medians over batches of the seconds of a batch divided by its images. The first batch was"
-            " predicted once before the clock ran. network: the model alone, all test-time views included."
+            " predicted once before the clock ran. network: the model alone, all test-time views included; of an"
+            " exported file its whole graph."
             " end_to_end: reading, fitting, network, decision, and writing all files.",
         }
 
@@ -101,11 +107,14 @@ def timing_line(summary: dict[str, Any]) -> str:
 def device_name(device: torch.device) -> str:
     """The name of the graphics card, or of the processor."""
     if device.type == "cuda":
+        import torch
+
         return f"cuda, {torch.cuda.get_device_name(device)}"
-    return f"{device.type}, {_processor()}"
+    return f"{device.type}, {processor_name()}"
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The name of the processor."""
     facts = Path("/proc/cpuinfo")
     if facts.is_file():
         for line in facts.read_text(encoding="utf-8", errors="replace").splitlines():

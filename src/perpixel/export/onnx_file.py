@@ -1,0 +1,203 @@
+"""From a predictor to an ONNX file, from that to OpenVINO, and from float to int8."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.export import Dim
+
+from perpixel.errors import RunError
+from perpixel.export.graph import ExportGraph
+from perpixel.inference.exported import missing
+from perpixel.inference.predictor import Predictor
+
+_OPSET = 18
+_QUANTIZED = ["Conv", "ConvTranspose", "Gemm", "Add", "Relu", "MaxPool", "Concat", "Resize", "Clip"]
+
+
+def write_onnx(
+    predictor: Predictor, path: Path, metadata: Mapping[str, Any], *, size: tuple[int, int], any_size: bool
+) -> None:
+    """Write the graph of a predictor in float32, batches of any number.
+
+    Args:
+        size: (height, width) of an image; of every image unless ``any_size``.
+
+    Raises:
+        RequestError: the packages of the extra ``onnx`` are not installed.
+        RunError: the network has an operation, or asks a question about the size, that no graph can hold.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - the exporter's
+    except ImportError:
+        raise missing("onnx") from None
+    graph = ExportGraph(predictor, any_size=any_size).eval()
+    example_bhwc = torch.zeros((2, *size, 3), dtype=torch.uint8)
+    axes = {0: Dim.DYNAMIC} | ({1: Dim.DYNAMIC, 2: Dim.DYNAMIC} if any_size else {})
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                graph,
+                (example_bhwc,),
+                dynamo=True,
+                input_names=["image"],
+                output_names=["prediction", "scores"],
+                dynamic_shapes=(axes,),
+                opset_version=_OPSET,
+                verbose=False,
+            )
+    except Exception as error:  # whatever the network does that the exporter does not know
+        raise RunError(
+            "this network cannot be exported as a graph", details=[_first_line(error)], cure="use the run itself."
+        ) from error
+    finally:
+        graph.restore()
+    assert program is not None
+    model = program.model_proto
+    _name_axes(model, any_size)
+    _set_metadata(model, metadata)
+    onnx.save(model, str(path))
+
+
+def write_openvino(source: Path, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write an ONNX file as OpenVINO's ``.xml`` and ``.bin``; raises RequestError where OpenVINO is not installed."""
+    try:
+        import openvino
+    except ImportError:
+        raise missing("openvino") from None
+    model = openvino.Core().read_model(source)
+    for key, value in metadata.items():
+        model.set_rt_info(json.dumps(value), ["perpixel", key])
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def quantize(
+    source: Path, path: Path, images: Sequence[NDArray[np.uint8]], metadata: Mapping[str, Any], *, keep_first: bool
+) -> None:
+    """Write an ONNX file with the network in int8: weights a channel, activations static, calibrated on ``images``.
+
+    What is before the first and after the last layer, such as resizing and the decision, stays in float. So does the
+    last layer itself: in int8 it could put out nothing beyond what it put out for the calibration images.
+
+    Args:
+        keep_first: the first layer stays in float too.
+    """
+    try:
+        import onnx
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    except ImportError:
+        raise missing("onnx") from None
+
+    prepared = path.with_suffix(".prepared.onnx")
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(source)))
+    onnx.save(model, str(prepared))
+    try:
+        with _quiet():
+            quantize_static(
+                str(prepared),
+                str(path),
+                _Calibration(images),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=_QUANTIZED,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=_outside_the_network(model, keep_first),
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+    finally:
+        prepared.unlink()
+    quantized = onnx.load(str(path))
+    _set_metadata(quantized, metadata)
+    onnx.save(quantized, str(path))
+
+
+def _set_metadata(model: Any, metadata: Mapping[str, Any]) -> None:
+    """Metadata of ONNX are texts: here JSON, a key each."""
+    import onnx
+
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
+
+
+class _Calibration:
+    """Images one by one, as onnxruntime's calibration asks for them."""
+
+    def __init__(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        self._images = iter(images)
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        """The next input, None after the last."""
+        image_hwc = next(self._images, None)
+        return None if image_hwc is None else {"image": image_hwc[None]}
+
+    def __iter__(self) -> _Calibration:
+        return self
+
+    def __next__(self) -> dict[str, NDArray[np.uint8]]:
+        if (item := self.get_next()) is None:
+            raise StopIteration
+        return item
+
+
+def _outside_the_network(model: Any, keep_first: bool) -> list[str]:
+    """Names of the nodes that no layer leads to, or that lead to none, and of the last layer."""
+    nodes = list(model.graph.node)
+    is_layer = [node.op_type in ("Conv", "ConvTranspose", "Gemm") for node in nodes]
+    after: set[str] = set()
+    has_layer_before = []
+    for node, layer in zip(nodes, is_layer, strict=True):  # nodes are in the order of their arithmetic
+        reached = layer or any(name in after for name in node.input)
+        has_layer_before.append(reached)
+        after.update(node.output if reached else ())
+    before: set[str] = set()
+    leads_to_layer = [False] * len(nodes)
+    for index in reversed(range(len(nodes))):
+        leads_to_layer[index] = is_layer[index] or any(name in before for name in nodes[index].output)
+        before.update(nodes[index].input if leads_to_layer[index] else ())
+    outside = [node.name for node, a, b in zip(nodes, has_layer_before, leads_to_layer, strict=True) if not (a and b)]
+    layers = [node.name for node, layer in zip(nodes, is_layer, strict=True) if layer]
+    return outside + layers[-1:] + (layers[:1] if keep_first else [])
+
+
+def _name_axes(model: Any, any_size: bool) -> None:
+    """Axes of the input that are free have names; those of the outputs follow from the graph."""
+    names = ["batch", "height", "width"] if any_size else ["batch"]
+    renamed = {}
+    for name, axis in zip(names, model.graph.input[0].type.tensor_type.shape.dim, strict=False):
+        renamed[axis.dim_param] = name
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param in renamed:
+                axis.dim_param = renamed[axis.dim_param]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters talk a lot to developers of exporters."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _first_line(error: BaseException) -> str:
+    """What is at the bottom of a chain of errors."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
