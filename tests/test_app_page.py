@@ -232,6 +232,17 @@ def test_a_bad_file_is_answered_with_a_sentence(page: Any, address: str, folder:
     assert json.load(urllib.request.urlopen(f"{address}/api/health"))["status"] == "ok"
 
 
+def test_a_program_asks_the_page(address: str, folder: Path) -> None:
+    code = (
+        "import sys; from gradio_client import Client, handle_file\n"
+        "client = Client(sys.argv[1], verbose=False)\n"
+        "print(client.predict('salt', handle_file(sys.argv[2]), None, None, api_name='/predict')[0])"
+    )
+    command = [sys.executable, "-c", code, address, str(salt_sample(folder)[0])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "<perpixel-viewer" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "{folder}/runs/salt/recipe.yaml", "{folder}/salt/depths.csv"])
 def test_files_of_the_machine_are_not_served(address: str, folder: Path, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:

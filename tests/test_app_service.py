@@ -8,6 +8,7 @@ import pickle
 import shutil
 import struct
 import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -423,9 +424,11 @@ def test_a_full_queue_says_when_to_come_again(runs: Path) -> None:
     service = Service(runs, limits=Limits(waiting=0))
     client = TestClient(build_api(service), base_url=HOME)
     try:
+        began = time.monotonic()
         with service.models.use("salt", service.library.open("salt")):
             answer = send(client, GREY)
         assert answer.status_code == 429
+        assert time.monotonic() - began < service.limits.seconds / 2  # at once, not when patience ends
         assert int(answer.headers["retry-after"]) >= 1
         assert "try again" in answer.json()["cure"]
         assert send(client, GREY).status_code == 200

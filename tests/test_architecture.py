@@ -19,13 +19,13 @@ FLOORS = (
     {"errors", "console", "_torchvision"},
     {"images", "rle", "depth_codec", "depth_files", "depth_maps", "pointcloud", "imresize", "luma"},
     {"recipe", "run"},
-    {"losses", "metrics", "models", "synthesis"},
+    {"losses", "metrics", "models", "synthesis", "reporting"},
     {"data"},
     {"tasks"},
     {"inference", "inspection"},
     {"evaluation"},
-    {"training"},
-    {"experiments"},
+    {"training", "export"},
+    {"experiments", "report"},
 )
 GROUND = FLOORS[0] | FLOORS[1] | FLOORS[2]
 ALLOWED: dict[str, set[str]] = {
@@ -40,9 +40,8 @@ ALLOWED |= {
     "metrics": {"errors", "imresize", "luma"},
     "models": {"errors", "_torchvision"},
     "reporting": GROUND,
-    "experiments": ALLOWED["experiments"] | {"reporting"},  # a grid ends in a plot
-    "api": set(ALLOWED) | {"reporting"},
-    "app": set(ALLOWED) | {"reporting", "api"},  # nobody but two late imports of the command line knows it
+    "api": set(ALLOWED),
+    "app": set(ALLOWED) | {"api"},  # nobody but two late imports of the command line knows it
     "cli": {"api", "console", "errors", "app"},
     "__init__": {"api", "errors", "recipe", "run"},
     "__main__": {"cli"},
@@ -59,7 +58,7 @@ NEEDS_TORCH = {
 }
 NEEDS_TORCHVISION = NEEDS_TORCH - {"torch"}  # each of them imports torchvision by itself
 NEVER_TORCH = GROUND - {"_torchvision"} | {"metrics", "synthesis", "reporting", "api", "cli"}
-TORCH_AT_TOP = {"losses", "models", "tasks", "inference", "training"}
+TORCH_AT_TOP = {"losses", "models", "tasks", "inference", "training", "export"}
 TORCH_AT_TOP_FILES = {"data/dataset.py"}
 
 TASKS = {"segmentation", "depth", "restoration"}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import ExifTags, Image
 
 from perpixel import api
 from perpixel.console import Console
@@ -19,6 +20,7 @@ from perpixel.data.samples import list_samples
 from perpixel.depth_codec import DepthCodec
 from perpixel.errors import RequestError
 from perpixel.images import write_image
+from perpixel.pointcloud import focal_length
 from perpixel.recipe import Recipe, recipe_from_dict
 from perpixel.run import read_json
 from perpixel.tasks import build_task
@@ -28,12 +30,14 @@ MILLIMETRES = DepthCodec(stored="uint16", scale=0.001)
 
 
 def write_tiny_depth(root: Path, count: int = 16, size: int = 40) -> Path:
-    """Tilted planes, darker where they are farther; a corner of each has no reading."""
+    """Tilted planes (in a picture their inverse depth is linear), darker where they are farther; a corner of each has
+    no reading.
+    """
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:size, :size] / size
     for index in range(count):
         slope = rng.uniform(-1, 1, 2)
-        depth_hw = (3 + slope[0] * rows + slope[1] * columns).astype(np.float32)
+        depth_hw = (3 / (1 - 0.2 * (slope[0] * rows + slope[1] * columns))).astype(np.float32)
         grey_hw = np.clip(255 * (1.2 - depth_hw / 5) + rng.normal(0, 2, (size, size)), 0, 255).astype(np.uint8)
         valid_hw = np.ones((size, size), dtype=bool)
         valid_hw[:8, :8] = False
@@ -128,6 +132,40 @@ def test_a_trained_model_is_used_otherwise_and_not_made_another(depth_run: Any, 
     smooth = api.predict(depth_run.path, image, tmp_path / "a", overrides=["inference.smooth_sigma=4.0"])
     plain = api.predict(depth_run.path, image, tmp_path / "b")
     assert np.load(smooth[0]).std() < np.load(plain[0]).std()
+
+
+def test_the_edge_aware_filter_follows_the_image() -> None:
+    """Noisy depth of a step is made smooth on both sides, and stays a step where the image has one."""
+    rng = np.random.default_rng(0)
+    step_hw = np.where(np.arange(40) < 20, 2.0, 4.0) * np.ones((40, 1))
+    image_hwc = np.repeat((step_hw[..., None] * 50).astype(np.uint8), 3, axis=2)
+    noisy_hw = (step_hw + rng.normal(0, 0.1, step_hw.shape)).astype(np.float32)
+    refined_hw = task_of("inference.edge_radius=4").refine(noisy_hw[None], image_hwc)[0]
+    assert np.abs(refined_hw - step_hw).mean() < 0.3 * np.abs(noisy_hw - step_hw).mean()
+    assert np.abs(refined_hw - step_hw)[:, 19:21].max() < 0.2
+    assert task_of().refine(noisy_hw[None], image_hwc)[0] is not refined_hw
+    np.testing.assert_array_equal(task_of().refine(noisy_hw[None], image_hwc)[0], noisy_hw)
+
+
+def test_exif_data_tell_the_camera_of_a_point_cloud(depth_run: Any, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 20
+    path = tmp_path / "wide.jpg"
+    Image.open(Path(depth_run.recipe.data.root) / "images" / "000.png").save(path, exif=exif)
+    assert focal_length(path, (40, 40)) == pytest.approx(20 * 40 * 2**0.5 / (36**2 + 24**2) ** 0.5)
+    widths = {}
+    for name, source in (("told", path), ("assumed", path.with_suffix(".png"))):
+        if name == "assumed":
+            Image.open(path).save(source)
+        api.predict(depth_run.path, source, tmp_path / name, overrides=["inference.point_cloud=ply"])
+        content = (tmp_path / name / "wide.ply").read_bytes()
+        body = content[content.index(b"end_header\n") + len(b"end_header\n") :]
+        count = int(content.split(b"element vertex ")[1].split()[0])
+        points = np.frombuffer(body, np.uint8).reshape(count, -1)[:, :12].copy().view("<f4")
+        widths[name] = np.abs(points[:, 0] / points[:, 2]).max()
+    assert widths["told"] == pytest.approx(19.5 / focal_length(path, (40, 40)), rel=0.05)
+    assert widths["told"] != pytest.approx(widths["assumed"], rel=0.05)
+    assert focal_length(tmp_path / "gone.jpg", (40, 40)) is None
 
 
 def test_pixels_without_reading_change_neither_loss_nor_figures() -> None:

@@ -151,9 +151,10 @@ def test_undefined_figures_are_null_in_json(run: Run) -> None:
 
 def test_the_table_says_what_was_chosen_on_these_images(run: Run) -> None:
     val, test = (api.evaluate(run.path, subset=subset)["table"] for subset in ("val", "test"))
-    assert "note: epoch, minimum_area, threshold chosen on these very images" in val
+    assert "WARNING: epoch, minimum_area, temperature, threshold chosen on these very images" in val
     assert "chosen on these" not in test
-    assert "all rock" in test.splitlines()[1]
+    assert "chosen on val, not on these images: epoch, minimum_area, temperature, threshold" in test
+    assert "all rock" in test.splitlines()[2]
     assert "mean over images" in test
     # Not even when the old record is gone.
     shutil.rmtree(run.evaluation_dir("val"))

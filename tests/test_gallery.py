@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from perpixel.evaluation.gallery import _extremes
+from perpixel.evaluation.gallery import extremes
 from perpixel.training.train import train
 from tiny import tiny_recipe, write_tiny
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 30])
-def test_extremes(count: int) -> None:
-    chosen = _extremes(list(range(count)))
+def testextremes(count: int) -> None:
+    chosen = extremes(list(range(count)))
     assert chosen["worst"][0] == 0
     assert chosen["best"][0] == count - 1
     assert all(len(rows) == min(4, max(1, count // 3)) for rows in chosen.values())

@@ -37,7 +37,9 @@ def test_confidence_and_colours_are_those_of_the_scores(tiny_run: Run, tmp_path:
     assert raw.name == "Bild ä 沙.png"
     assert np.array_equal(read_label_map(raw).values_hw > 0, salt_hw)  # type: ignore[operator]
     confidence_hw = read_label_map(tmp_path / "out/Bild ä 沙_confidence.png").values_hw
-    expected_hw = np.where(salt_hw, scores_khw[0], 1 - scores_khw[0])
+    odds_hw = np.log(scores_khw[0] / (1 - scores_khw[0])) / predictor.decision["temperature"]
+    expected_hw = np.where(salt_hw, 1 / (1 + np.exp(-odds_hw)), 1 / (1 + np.exp(odds_hw)))
+    assert predictor.decision["temperature"] != 1
     assert confidence_hw is not None
     assert np.abs(confidence_hw / 255 - expected_hw).max() <= 0.5 / 255 + 1e-6
     color_hwc = read_image(tmp_path / "out/Bild ä 沙_color.png").pixels_hwc

@@ -156,6 +156,7 @@ def test_a_run_gives_back_what_was_trained(tiny_run: Run) -> None:
     assert chosen.decision == {
         "threshold": chosen.decision["threshold"],
         "minimum_area": chosen.decision["minimum_area"],
+        "temperature": chosen.decision["temperature"],
     }
     assert chosen.precision == tiny_run.recipe.training.precision
 

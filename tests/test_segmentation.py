@@ -190,15 +190,20 @@ def planted() -> list[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
     return scored
 
 
+def area_and_threshold(decision: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in decision.items() if key != "temperature"}
+
+
 def test_the_planted_decision_is_found() -> None:
     chosen = task(threshold="validation", minimum_area="validation")
-    assert chosen.decides_on_validation
-    assert chosen.choose(planted(), "iou_per_image") == {"threshold": 0.4, "minimum_area": 50}
+    assert chosen.chosen_on_validation == ("threshold", "minimum_area", "temperature")
+    assert area_and_threshold(chosen.choose(planted(), "iou_per_image")) == {"threshold": 0.4, "minimum_area": 50}
     only_area = task(threshold=0.41, minimum_area="validation")
-    assert only_area.choose(planted(), "iou/c1") == {"threshold": 0.41, "minimum_area": 50}
+    assert area_and_threshold(only_area.choose(planted(), "iou/c1")) == {"threshold": 0.41, "minimum_area": 50}
     only_threshold = task(threshold="validation", minimum_area=7)
-    assert only_threshold.choose(planted(), "mean_iou") == {"threshold": 0.4, "minimum_area": 7}
-    assert not task(threshold=0.3).decides_on_validation
+    assert area_and_threshold(only_threshold.choose(planted(), "mean_iou")) == {"threshold": 0.4, "minimum_area": 7}
+    assert task(threshold=0.3).chosen_on_validation == ("temperature",)
+    assert task(3, threshold="validation").chosen_on_validation == ("temperature",)
 
 
 def test_every_monitor_can_be_chosen_by() -> None:
@@ -212,12 +217,12 @@ def test_every_monitor_can_be_chosen_by() -> None:
 def test_equal_figures_leave_the_plainest_decision() -> None:
     chosen = task(threshold="validation", minimum_area="validation")
     clear = [(np.where(target_hw, 0.99, 0.01).astype(np.float32)[None], target_hw) for _, target_hw in planted()]
-    assert chosen.choose(clear, "iou_per_image") == BINARY
+    assert area_and_threshold(chosen.choose(clear, "iou_per_image")) == BINARY
     empty_hw = np.zeros((20, 20), dtype=np.uint8)
     # No truth: the figure is 0 where something is predicted, and nan, which is better, where nothing is.
     high = [(np.full((1, 20, 20), 0.57, dtype=np.float32), empty_hw)]
-    assert chosen.choose(high, "iou/c1") == {"threshold": 0.6, "minimum_area": 0}
-    assert chosen.choose([], "iou_per_image") == BINARY
+    assert area_and_threshold(chosen.choose(high, "iou/c1")) == {"threshold": 0.6, "minimum_area": 0}
+    assert area_and_threshold(chosen.choose([], "iou_per_image")) == BINARY
 
 
 def test_a_lower_figure_is_chosen_downward(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_the_runs_own_data_among_the_others_are_its_source(run: Run, tmp_path: P
         api.evaluate(run.path, data=[other, tmp_path / "b" / ".." / "b", write_tiny(tmp_path / "c", count=6)])
     result = api.evaluate(run.path, data=[other, moved, tmp_path / "b" / ".." / "b"])
     assert [(row["evaluation"], row["source"]) for row in result["rows"]] == [("val", True), ("data-b", False)]
-    assert "epoch, minimum_area, threshold chosen on the source's very images" in result["table"]
+    assert "epoch, minimum_area, temperature, threshold chosen on the source's very images" in result["table"]
 
 
 def test_folders_of_one_name_do_not_replace_each_other(run: Run, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from perpixel.evaluation.statistics import holm, paired_difference
+from perpixel.evaluation.statistics import holm, mean_interval, paired_difference
 
 
 def test_a_clear_difference_is_decided() -> None:
@@ -103,3 +103,21 @@ def test_holm_against_its_definition() -> None:
     corrected = holm([0.02, math.nan])
     assert corrected[0] == 0.02
     assert math.isnan(corrected[1])
+
+
+def test_the_interval_of_few_groups_is_students() -> None:
+    """Of groups of one size it is that of the groups' means."""
+    means = np.array([0.5, 0.7, 0.65, 0.9])
+    low, high = stats.ttest_1samp(means, 0).confidence_interval()
+    values = np.repeat(means, 3) + np.tile([-0.01, 0.0, 0.01], 4)
+    found = mean_interval(values, [f"g{number}" for number in np.repeat(range(4), 3)])
+    assert found == pytest.approx((means.mean(), low, high))
+
+
+def test_the_interval_of_many_images_is_that_of_a_difference_from_zero() -> None:
+    values = np.random.default_rng(2).uniform(0, 1, 50)
+    difference = paired_difference(np.zeros(50), values)
+    assert mean_interval(values) == pytest.approx((difference.mean, difference.low, difference.high), abs=0.003)
+    assert mean_interval(values[:4]) is None
+    assert mean_interval([math.nan] * 9) is None
+    assert mean_interval(values[:9], ["one"] * 9) is None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perpixel.console import Console
 from perpixel.errors import RequestError
 from perpixel.recipe import Recipe, builtin_names, load_recipe
 from perpixel.run import Run
+
+if TYPE_CHECKING:
+    from perpixel.inspection import Inspection
 
 RUNS = Path("runs")
 
@@ -32,7 +35,7 @@ def recipes() -> list[RecipeLine]:
 def synthesize(
     kind: str, out: str | Path, *, count: int, seed: int = 0, console: Console | None = None, **options: Any
 ) -> Path:
-    """Write a synthetic data set; ``kind`` is ``salt``, ``desert`` or ``night``.
+    """Write a synthetic data set; ``kind`` is ``salt``, ``desert``, ``night`` or ``objects``.
 
     ``options`` are the further arguments of `perpixel.synthesis.synthesize_salt` and its siblings; None is not given.
     """
@@ -44,7 +47,7 @@ def synthesize(
     from perpixel.synthesis import WRITERS
 
     write = WRITERS[kind]
-    takes = inspect.signature(write).parameters
+    takes = signature(write).parameters
     given = {name: value for name, value in options.items() if value is not None}
     if foreign := [name for name in given if name not in takes]:
         raise RequestError(
@@ -58,12 +61,49 @@ def synthesize(
     return Path(out)
 
 
-SYNTHESES = ("salt", "desert", "night")  # the keys of WRITERS, which would take long to import
+SYNTHESES = ("salt", "desert", "night", "objects")  # the keys of WRITERS, which would take long to import
 
 
 def _option(name: str) -> str:
     """How an argument is called on the command line."""
     return "--from" if name == "source" else f"--{name}"
+
+
+def inspect(
+    source: str | Path,
+    *,
+    data: str | Path | None = None,
+    report: str | Path | None = None,
+    fix_recipe: str | Path | None = None,
+    console: Console | None = None,
+) -> Inspection:
+    """Look at a data set before training: a bare folder, which is understood from its files, or a recipe's data.
+
+    Args:
+        source: a folder, a built-in recipe, or a recipe file.
+        data: the data folder of a recipe.
+        report: an HTML page to write, with pictures.
+        fix_recipe: a file to write a recipe to: of a folder the proposed one, of a recipe the same with the cures that
+            are lines of a recipe.
+    """
+    from perpixel.inspection.session import inspect_source
+
+    return inspect_source(
+        source, data=_path(data), report=_path(report), fix_recipe=_path(fix_recipe), console=console or Console()
+    )
+
+
+def init(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    ask: Callable[[str, str], str] | None = None,
+    console: Console | None = None,
+) -> Inspection:
+    """Write a recipe for a bare folder; ``ask`` (question, what was found) lets a person correct what was found."""
+    from perpixel.inspection.session import init_recipe
+
+    return init_recipe(Path(folder), Path(out), ask=ask, console=console or Console())
 
 
 def train(
@@ -73,14 +113,20 @@ def train(
     overrides: Sequence[str] = (),
     run: str | Path | None = None,
     resume: bool = False,
+    force: bool = False,
     console: Console | None = None,
 ) -> Run:
-    """Train a recipe (a name, a file or a `Recipe`) into a run folder, by default the next free ``runs/NAME``."""
+    """Train a recipe (a name, a file or a `Recipe`) into a run folder, by default the next free ``runs/NAME``.
+
+    Some of the data are inspected first; errors stop the training, unless ``force`` is asked.
+    """
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     folder = Path(run) if run is not None else _default_run(resolved.name, resume)
+    from perpixel.training.first_look import FirstLook
     from perpixel.training.train import train as train_recipe
 
-    return train_recipe(resolved, folder, data=_path(data), resume=resume, console=console)
+    look = FirstLook(force=force)
+    return train_recipe(resolved, folder, data=_path(data), resume=resume, look=look, console=console)
 
 
 def grid(
@@ -91,6 +137,7 @@ def grid(
     overrides: Sequence[str] = (),
     run: str | Path | None = None,
     resume: bool = False,
+    force: bool = False,
     console: Console | None = None,
 ) -> Path:
     """Train every combination of ``key=value,value`` axes; returns the grid's folder."""
@@ -98,7 +145,16 @@ def grid(
     folder = Path(run) if run is not None else _default_run(f"{Path(recipe).stem}-grid", resume)
     from perpixel.experiments.grid import run_grid
 
-    run_grid(recipe, vary, folder, data=_path(data), overrides=overrides, resume=resume, console=console or Console())
+    run_grid(
+        recipe,
+        vary,
+        folder,
+        data=_path(data),
+        overrides=overrides,
+        resume=resume,
+        force=force,
+        console=console or Console(),
+    )
     return folder
 
 
@@ -107,12 +163,14 @@ def evaluate(
     *,
     subset: str = "val",
     data: str | Path | Iterable[str | Path] | None = None,
+    uncertainty: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Figures of a run on one of its subsets, or on other data: a folder, or a recipe file that describes one.
 
     Of other data the pairs of ``subset`` are scored where the data name one of this name, else all pairs. Several
-    runs or several data make one table, in which each run's own subset leads.
+    runs or several data make one table, in which each run's own subset leads. ``uncertainty`` (one run of depth or
+    images, one data set): whether the pixels at which views of an image disagree are those that are wrong.
 
     Returns:
         ``table`` (text); of one run on one data set also ``figures`` and ``protocol``, of several ``rows``.
@@ -123,7 +181,10 @@ def evaluate(
     if len(runs) == 1 and len(places) <= 1:
         from perpixel.evaluation.session import evaluate_run
 
-        return evaluate_run(runs[0], subset=subset, data=places[0] if places else None, console=console)
+        place = places[0] if places else None
+        return evaluate_run(runs[0], subset=subset, data=place, console=console, uncertainty=uncertainty)
+    if uncertainty:
+        raise RequestError("the uncertainty is told of one run on one data set", cure="leave out --uncertainty.")
     from perpixel.evaluation.several import evaluate_several
 
     return evaluate_several(runs, subset=subset, data=places, console=console)
@@ -151,6 +212,19 @@ def compare(
     }
 
 
+def report(
+    runs: str | Path | Iterable[str | Path], out: str | Path, *, subset: str = "test", console: Console | None = None
+) -> Path:
+    """Write what a person reads of a run, a grid, a before-and-after folder, or several runs side by side.
+
+    ``out`` is an HTML file that holds everything, or a Markdown file with pictures in a folder beside it. Figures are
+    those that evaluations have left; ``subset`` is the one that several runs are compared on.
+    """
+    from perpixel.report import report as write_report
+
+    return write_report(_paths(runs), Path(out), subset=subset, console=console or Console())
+
+
 def before_after(
     recipe: str | Path,
     *,
@@ -159,6 +233,7 @@ def before_after(
     overrides: Sequence[str] = (),
     run: str | Path | None = None,
     resume: bool = False,
+    force: bool = False,
     console: Console | None = None,
 ) -> Path:
     """Score a recipe's starting weights, fine-tune them, score again, and say what changed and how sure that is."""
@@ -173,9 +248,30 @@ def before_after(
         others=_paths(others),
         overrides=overrides,
         resume=resume,
+        force=force,
         console=console or Console(),
     )
     return folder
+
+
+def ensemble(
+    runs: Iterable[str | Path], out: str | Path | None = None, *, console: Console | None = None
+) -> dict[str, Any]:
+    """Average several runs, or the folds of one recipe, into a folder that predicts and is evaluated as a run is.
+
+    ``out`` is the folder to write, by default the next free ``runs/NAME-ensemble``.
+
+    Returns:
+        ``run``, and ``table`` (text): the ensemble beside its members, on what none of them trained on.
+    """
+    opened = [Run.open(run) for run in runs]
+    if not opened:
+        raise RequestError("no run is named", rule="an ensemble holds two different runs or more.")
+    folder = Path(out) if out is not None else _default_run(f"{opened[0].recipe.name}-ensemble", False)
+    from perpixel.experiments.ensemble import run_ensemble
+
+    table = run_ensemble(opened, folder, console=console or Console())
+    return {"run": Run(folder), "table": table}
 
 
 def predict(
@@ -186,7 +282,7 @@ def predict(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> list[Path]:
-    """Predict images (files or folders) at their original sizes.
+    """Predict images (files or folders) at their original sizes, with a run or with a file that `export` wrote.
 
     ``overrides`` change the run's inference section: ``inference.flip=true``, ``inference.point_cloud=ply``.
 
@@ -194,10 +290,42 @@ def predict(
     ``photo_overlay.png`` and ``photo_confidence.png`` (8 bits: 255 is confidence 1) into ``out``, whose
     ``timing.json`` says how long an image took. Returns the first of each.
     """
-    opened = Run.open(run)
     from perpixel.inference.files import predict_files
+    from perpixel.inference.opening import open_predictor
 
-    return predict_files(opened, _paths(images), Path(out), console=console or Console(), overrides=overrides)
+    predictor = open_predictor(Path(run), overrides)
+    return predict_files(predictor, _paths(images), Path(out), console=console or Console())
+
+
+def export(
+    run: str | Path,
+    out: str | Path,
+    *,
+    form: str = "onnx",
+    int8: bool = False,
+    calibrate: str | Path | None = None,
+    data: str | Path | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Write a run as one file, from pixels to prediction, that needs no torch, and check it against the run.
+
+    Beside ``out`` stand ``<out>.json`` (metadata, differences, figures, times) and ``<out>.md`` (model card).
+
+    Args:
+        form: ``onnx`` (a file ``.onnx``) or ``openvino`` (``.xml``, with ``.bin`` beside it).
+        int8: the network in whole numbers of 8 bits; ``calibrate`` is a folder of images to learn their ranges from.
+        data: where the run's data lie now.
+
+    Returns:
+        What the JSON holds.
+    """
+    opened = Run.open(run)
+    from perpixel.export.export import export_run
+
+    console = console or Console()
+    return export_run(
+        opened, Path(out), form=form, int8=int8, calibrate=_path(calibrate), data=_path(data), console=console
+    )
 
 
 def submit(run: str | Path, out: str | Path, *, data: str | Path | None = None, console: Console | None = None) -> Path:

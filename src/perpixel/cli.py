@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import textwrap
 from importlib import metadata
@@ -28,6 +29,7 @@ Data = Annotated[Path | None, typer.Option("--data", help="the data folder")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key; repeatable")]
 RunOption = Annotated[Path | None, typer.Option("--run", help="the folder to write; default: the next free runs/NAME")]
 Resume = Annotated[bool, typer.Option("--resume", help="continue where it stopped")]
+Force = Annotated[bool, typer.Option("--force", help="train in spite of errors in the data; the run remembers them")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error; may stand anywhere")]
 _LINE_WIDTH = 120
 
@@ -96,15 +98,49 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 @app.command()
+def inspect(
+    source: Annotated[
+        str, typer.Argument(metavar="DIR|RECIPE", help="a bare folder, a built-in recipe, or a YAML file")
+    ],
+    data: Data = None,
+    report: Annotated[Path | None, typer.Option("--report", metavar="HTML", help="a page with pictures")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of sentences")] = False,
+    fix_recipe: Annotated[
+        Path | None, typer.Option("--fix-recipe", metavar="FILE", help="write the recipe that is proposed or cured")
+    ] = None,
+) -> None:
+    """Look at a data set before training: what it holds, what is wrong with it, and the cure. Status 1 with errors."""
+    found = api.inspect(source, data=data, report=report, fix_recipe=fix_recipe, console=console.terminal())
+    typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if as_json else found.text())
+    if found.errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder of images and targets")],
+    out: Annotated[Path, typer.Option("--out", help="the recipe to write")] = Path("recipe.yaml"),
+) -> None:
+    """Write a recipe for a bare folder; on a terminal what was found can be corrected, question by question."""
+    ask = (lambda question, found: str(typer.prompt(question, default=found))) if sys.stdin.isatty() else None
+    found = api.init(folder, out, ask=ask, console=console.terminal())
+    typer.echo(out)
+    if found.errors:
+        raise typer.Exit(1)
+
+
+@app.command()
 def train(
     recipe: RecipeName,
     data: Data = None,
     overrides: Overrides = None,
     run: RunOption = None,
     resume: Resume = False,
+    force: Force = False,
 ) -> None:
-    """Train a recipe; Ctrl-C leaves a run that --resume continues."""
-    done = api.train(recipe, data=data, overrides=overrides or (), run=run, resume=resume, console=console.terminal())
+    """Train a recipe, after a quick look at its data; Ctrl-C leaves a run that --resume continues."""
+    shown = console.terminal()
+    done = api.train(recipe, data=data, overrides=overrides or (), run=run, resume=resume, force=force, console=shown)
     typer.echo(done.path)
 
 
@@ -116,9 +152,12 @@ def evaluate(
         list[Path] | None,
         typer.Option("--data", help="other data: a folder, or a recipe file that describes one; repeatable"),
     ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="depth, images: is what views disagree on what is wrong?")
+    ] = False,
 ) -> None:
     """The figures of a run on a subset or on other data; several runs or data sets in one table, with drops."""
-    result = api.evaluate(runs, subset=subset, data=data, console=console.terminal())
+    result = api.evaluate(runs, subset=subset, data=data, uncertainty=uncertainty, console=console.terminal())
     typer.echo(result["table"])
 
 
@@ -136,6 +175,16 @@ def compare(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="a run, a grid, or several runs to compare")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="a .html or .md file")] = Path("report.html"),
+    subset: Annotated[str, typer.Option(help="of several runs: the subset that they are compared on")] = "test",
+) -> None:
+    """Write a page that a person reads from top to bottom: the answer, what it rests on, pictures, how to repeat it."""
+    typer.echo(f"written: {api.report(runs, out, subset=subset, console=console.terminal())}")
+
+
+@app.command()
 def before_after(
     recipe: RecipeName,
     data: Data = None,
@@ -145,6 +194,7 @@ def before_after(
     overrides: Overrides = None,
     run: RunOption = None,
     resume: Resume = False,
+    force: Force = False,
 ) -> None:
     """Score a recipe's starting weights, fine-tune them, score again: what changed, with intervals and pictures."""
     folder = api.before_after(
@@ -154,14 +204,24 @@ def before_after(
         overrides=overrides or (),
         run=run,
         resume=resume,
+        force=force,
         console=console.terminal(),
     )
     typer.echo((folder / "before_after.md").read_text(encoding="utf-8"))
 
 
 @app.command()
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="run folders; folds of one recipe too")],
+    out: Annotated[Path | None, typer.Option("--out", help="the folder to write; default: runs/NAME-ensemble")] = None,
+) -> None:
+    """Average several runs: a folder that predicts and is evaluated as a run is, with its figures beside theirs."""
+    typer.echo(api.ensemble(runs, out, console=console.terminal())["table"])
+
+
+@app.command()
 def predict(
-    run: RunFolder,
+    run: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="a run folder, a grid folder, or an exported file")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="image files or folders")],
     out: Annotated[Path, typer.Option("--out", help="the folder to write")],
     overrides: Annotated[
@@ -182,12 +242,28 @@ def grid(
     overrides: Overrides = None,
     run: RunOption = None,
     resume: Resume = False,
+    force: Force = False,
 ) -> None:
     """Train every combination and compare them: a table, one plot of the curves, the best of all."""
-    folder = api.grid(
-        recipe, vary, data=data, overrides=overrides or (), run=run, resume=resume, console=console.terminal()
-    )
+    shown, settings = console.terminal(), overrides or ()
+    folder = api.grid(recipe, vary, data=data, overrides=settings, run=run, resume=resume, force=force, console=shown)
     typer.echo((folder / "table.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", help="the file to write: .onnx, or .xml of OpenVINO")],
+    form: Annotated[str, typer.Option("--format", help="onnx or openvino")] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="the network in whole numbers of 8 bits")] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option("--calibrate", metavar="DIR", help="of --int8: images like those it will see")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """One file from pixels to prediction that needs no torch, checked against the run; predict takes it like a run."""
+    api.export(run, out, form=form, int8=int8, calibrate=calibrate, data=data, console=console.terminal())
+    typer.echo(out)
 
 
 @app.command()

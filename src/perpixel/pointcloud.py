@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags, Image
 
 from perpixel.depth_maps import srgb_to_linear
 from perpixel.errors import DataError
@@ -25,11 +26,14 @@ __all__ = [
     "Camera",
     "camera_from_fov",
     "depth_to_points",
+    "focal_length",
     "planar_to_radial",
     "radial_to_planar",
     "write_glb",
     "write_ply",
 ]
+
+_DIAGONAL_35MM = math.hypot(36, 24)  # millimetres of the film frame that EXIF's equivalent focal length is of
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,22 @@ def planar_to_radial(planar_hw: NDArray[Any], camera: Camera) -> NDArray[np.floa
     """Distance along the camera's axis to distance from its centre, the inverse of `radial_to_planar`."""
     height, width = planar_hw.shape
     return np.asarray(planar_hw * _ray_lengths(height, width, camera), dtype=np.float64)
+
+
+def focal_length(path: Path, size: tuple[int, int]) -> float | None:
+    """The focal length in pixels of an image of ``size`` (height, width), from its EXIF data; None: they do not tell.
+
+    Of the equivalent focal length (EXIF 2.32, tag 0xA405), by the diagonals of image and film: cropped images are
+    taken for whole ones.
+    """
+    try:
+        with Image.open(path) as image:
+            millimetres = Image.Image.getexif(image).get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    if not isinstance(millimetres, int | float) or not 1 <= millimetres <= 10_000:
+        return None
+    return millimetres * math.hypot(*size) / _DIAGONAL_35MM
 
 
 def depth_to_points(depth_hw: NDArray[Any], valid_hw: NDArray[np.bool_], camera: Camera) -> NDArray[np.float32]:

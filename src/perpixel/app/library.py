@@ -13,6 +13,7 @@ from perpixel.app.limits import RefusedError
 from perpixel.errors import PerpixelError
 from perpixel.evaluation.evaluate import Evaluation, read_evaluation
 from perpixel.evaluation.guards import warnings_of
+from perpixel.evaluation.statistics import mean_interval
 from perpixel.run import Run, read_rows
 from perpixel.tasks import Task, build_task
 from perpixel.tasks.view import View
@@ -145,19 +146,12 @@ def _trained(run: Run, manifest: dict[str, Any]) -> str:
 
 
 def _interval(run: Run, subset: str, monitor: str) -> tuple[str, float, float, float] | None:
-    """The mean over images with its 95 % interval (bootstrap-t by group, as `perpixel compare` has it)."""
-    from perpixel.evaluation.statistics import paired_difference
-
+    """The mean over images with its 95 % interval, as `perpixel compare` has it."""
     rows = read_rows(run.evaluation_dir(subset) / "per_image.csv")
+    groups = run.read_split()[1] if run.split_path.is_file() else {}
     values = [float(row[monitor]) if row.get(monitor) else math.nan for row in rows]
-    if sum(map(math.isfinite, values)) < 5:
-        return None
-    groups = None
-    if run.split_path.is_file():
-        named = run.read_split()[1]
-        groups = [named.get(row["sample"]) or row["sample"] for row in rows]
-    found = paired_difference([0.0] * len(values), values, groups)
-    return (subset, found.mean, found.low, found.high) if math.isfinite(found.low) else None
+    found = mean_interval(values, [groups.get(row["sample"], "") for row in rows])
+    return None if found is None else (subset, *found)
 
 
 def _warnings(read: dict[str, Any], task: Task, monitor: str) -> list[str]:

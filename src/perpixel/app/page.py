@@ -37,6 +37,8 @@ def build_page(service: Service) -> gr.Blocks:
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=1, min_width=300):
                 run = gr.Dropdown(label="Run", choices=[], elem_id="run", filterable=True)
+                # The service knows which runs there are now; Gradio knows those of the visit's beginning.
+                setattr(run, "preprocess", _as_sent)  # noqa: B010 - mypy holds methods for fixed
                 told = gr.HTML(elem_id="card")
             with gr.Column(scale=3, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
                 with gr.Tab("One image", id="image") as first:
@@ -78,6 +80,10 @@ def mount_page(api: FastAPI, service: Service) -> FastAPI:
         pwa=False,
     )
     return api
+
+
+def _as_sent(value: Any) -> Any:
+    return value
 
 
 def _card(service: Service) -> Any:

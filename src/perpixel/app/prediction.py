@@ -140,6 +140,7 @@ def predict_image(
     with NetworkClock(predictor) as clock:
         scores_khw = predictor.scores([image_hwc])[0]
     prediction_hw = predictor.finalize(scores_khw)
+    scores_khw = predictor.calibrated(scores_khw)
     confidence_hw = task.confidence(scores_khw, prediction_hw)
     target_hw = valid_hw = None
     figures: dict[str, float] = {}

@@ -12,10 +12,11 @@ from typing import Any
 from perpixel.console import Console
 from perpixel.errors import RequestError
 from perpixel.evaluation.evaluate import read_evaluation
+from perpixel.evaluation.fronts import pareto_plot
 from perpixel.evaluation.several import evaluate_several
 from perpixel.evaluation.statistics import PairedDifference, holm, paired_difference
 from perpixel.evaluation.tables import number, text_table
-from perpixel.run import Run, read_rows
+from perpixel.run import Run, read_rows, write_atomic
 
 _SAME = ("pairs", "images", "size", "fingerprint")
 _SHOWN = 8
@@ -86,6 +87,10 @@ def compare_runs(
     for place, first_name in enumerate(next(iter(names.values()))):
         scored = [_Scored.read(run, own[place], title) for run, (title, own) in zip(runs, names.items(), strict=True)]
         found[first_name] = compare_scored(scored, runs[0].recipe.training.monitor)
+    sources = [own[0] for own in names.values()]
+    if front := pareto_plot(runs, list(names), sources, runs[0].recipe.training.monitor):
+        for run in runs:
+            write_atomic(run.path / "evaluation" / "pareto.png", front)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from perpixel.data.cache import DecodedSamples
 from perpixel.evaluation.evaluate import Evaluation
 from perpixel.images import write_image
-from perpixel.inference.predictor import Predictor
+from perpixel.inference.base import ImagePredictor
+
+_Item = TypeVar("_Item")
 
 _TILE = 150
 _GAP = 6
@@ -24,7 +26,7 @@ _COLUMNS = ("input", "truth", "prediction", "error")
 
 def write_gallery(
     path: Path,
-    predictor: Predictor,
+    predictor: ImagePredictor,
     decoded: DecodedSamples,
     positions: Sequence[int],
     evaluation: Evaluation,
@@ -45,14 +47,15 @@ def write_gallery(
     if not ranked:
         return
     groups = []
-    for name, rows in _extremes(ranked).items():
+    for name, rows in extremes(ranked).items():
         groups.append(
             (name, [_row(predictor, decoded, positions[row], evaluation.per_image[row], figure) for row in rows])
         )
     write_image(path, sheet(groups, (*_COLUMNS[:-1], f"error ({predictor.task.error_legend})")))
 
 
-def _extremes(ranked: Sequence[int]) -> dict[str, list[int]]:
+def extremes(ranked: Sequence[_Item]) -> dict[str, list[_Item]]:
+    """Some of the worst, the middle and the best of what is ranked, worst first; none of few comes twice."""
     count = min(_EACH, max(1, len(ranked) // 3))
     middle = max(0, len(ranked) // 2 - count // 2)
     return {
@@ -63,7 +66,7 @@ def _extremes(ranked: Sequence[int]) -> dict[str, list[int]]:
 
 
 def _row(
-    predictor: Predictor, decoded: DecodedSamples, position: int, row: dict[str, Any], figure: str
+    predictor: ImagePredictor, decoded: DecodedSamples, position: int, row: dict[str, Any], figure: str
 ) -> tuple[str, list[NDArray[np.uint8]]]:
     task = predictor.task
     image_hwc, target_hw = decoded.image(position), decoded.target(position)

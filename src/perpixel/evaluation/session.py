@@ -10,20 +10,27 @@ from perpixel.console import Console
 from perpixel.data.cache import decode_samples
 from perpixel.data.samples import data_root, list_unlabelled
 from perpixel.errors import RequestError
-from perpixel.evaluation.evaluate import Evaluation, chosen_on_validation, evaluate_samples, write_evaluation
+from perpixel.evaluation.choices import choices
+from perpixel.evaluation.evaluate import Evaluation, evaluate_samples, protocol_of, sliced, write_evaluation
 from perpixel.evaluation.guards import warnings_of
 from perpixel.evaluation.pairs import Pairs, evaluation_name, open_pairs
+from perpixel.evaluation.slices import worst_lines
 from perpixel.evaluation.submission import Submission
 from perpixel.evaluation.tables import figures_table
-from perpixel.inference.predictor import Predictor
+from perpixel.evaluation.uncertainty import score_uncertainty
+from perpixel.inference.base import ImagePredictor
+from perpixel.inference.opening import run_predictor
 from perpixel.run import Run
 
 
-def evaluate_run(run: Run, *, subset: str, data: Path | None, console: Console) -> dict[str, Any]:
+def evaluate_run(
+    run: Run, *, subset: str, data: Path | None, console: Console, uncertainty: bool = False
+) -> dict[str, Any]:
     """Score a subset of the run's own data, or other data; writes evaluation/<name>/.
 
     Args:
         data: a folder, or a recipe file; see `open_pairs` for which of its pairs are scored.
+        uncertainty: score the spread over views too; of depth and images.
 
     Returns:
         ``figures``, ``table`` (the text for a person) and ``protocol``.
@@ -31,22 +38,23 @@ def evaluate_run(run: Run, *, subset: str, data: Path | None, console: Console) 
     Raises:
         RequestError: the run has no such subset, or the data cannot be held against its predictions.
     """
-    predictor = Predictor.from_run(run)
+    predictor = run_predictor(run)
     pairs = open_pairs(run, predictor.task, subset=subset, data=data, console=console)
     if pairs.subset is None:
         console.say(f"{pairs.root}: all {len(pairs.samples)} pairs, for these data name no subset {subset!r}")
     name = evaluation_name(run, pairs)
+    unsure = score_uncertainty(predictor, pairs, run.evaluation_dir(name), console) if uncertainty else []
     evaluation, protocol = score_pairs(run, predictor, pairs, name, console)
     table = figures_table(evaluation, protocol, run.recipe.training.monitor)
     return {
         "figures": evaluation.figures,
-        "table": "\n".join([table, *cautions(run, pairs, evaluation)]),
+        "table": "\n".join([table, *unsure, *worst_lines(evaluation.slices), *cautions(run, pairs, evaluation)]),
         "protocol": protocol,
     }
 
 
 def score_pairs(
-    run: Run, predictor: Predictor, pairs: Pairs, name: str, console: Console
+    run: Run, predictor: ImagePredictor, pairs: Pairs, name: str, console: Console
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Score and write one evaluation; returns it with its protocol."""
     decoded = decode_samples(pairs.samples, pairs.task.decode_target, key=None, image_scale=pairs.task.image_scale)
@@ -58,22 +66,19 @@ def score_pairs(
         facts=run.manifest.get("data", {}).get("training_targets"),
         progress=lambda done, total: console.progress(f"evaluating {name}", done, total),
     )
-    inference = run.recipe.inference
-    protocol = {
-        "subset": name,
-        "data": str(pairs.root),
-        "recipe": str(pairs.recipe) if pairs.recipe else None,
-        "pairs": pairs.part,
-        "fingerprint": pairs.fingerprint,
-        "images": len(pairs.samples),
-        "size": "original",
-        "chosen_on_this_subset": chosen_on_validation(predictor) if pairs.own and name == "val" else [],
-        "decision": predictor.decision,
-        "flip": inference.flip,
-        "self_ensemble": inference.self_ensemble,
-        "scales": list(inference.scales),
-        "tile": inference.tile,
-    }
+    protocol = protocol_of(
+        predictor,
+        name,
+        data=pairs.root,
+        recipe=pairs.recipe,
+        pairs=pairs.part,
+        fingerprint=pairs.fingerprint,
+        images=len(pairs.samples),
+        chosen=choices(run, predictor),
+        own=pairs.own,
+    )
+    groups = run.read_split()[1] if pairs.own else {}
+    evaluation = sliced(evaluation, pairs.samples, groups, run.recipe.training.monitor)
     write_evaluation(run, name, evaluation, protocol)
     return evaluation, protocol
 
@@ -100,7 +105,7 @@ def submit_run(run: Run, out: Path, *, data: Path | None, console: Console) -> N
     """Predict the unlabelled images; write the submission, read it back and compare."""
     if out.is_dir():
         raise RequestError("this is a folder, and a submission is one file", where=out, cure="name a .csv file.")
-    predictor = Predictor.from_run(run)
+    predictor = run_predictor(run)
     recipe = run.recipe
     samples = list_unlabelled(recipe.data, data_root(recipe.data, data))
     submission = Submission(recipe.submission)

@@ -13,8 +13,10 @@ from perpixel.errors import RequestError
 from perpixel.evaluation.evaluate import Evaluation, finite
 from perpixel.evaluation.pairs import Pairs, evaluation_name, open_pairs
 from perpixel.evaluation.session import cautions, score_pairs
-from perpixel.evaluation.tables import by_class, headline_keys, markdown_table, number, text_table
-from perpixel.inference.predictor import Predictor
+from perpixel.evaluation.tables import by_class, headline_keys, number, text_table
+from perpixel.inference.base import ImagePredictor
+from perpixel.inference.opening import run_predictor
+from perpixel.reporting.markdown import markdown_table
 from perpixel.run import Run, write_atomic, write_json
 
 _WIDTH = 120  # characters of a line on the terminal
@@ -87,9 +89,9 @@ def _run_titles(runs: Sequence[Run]) -> dict[Path, str]:
     return {run.path: str(run.path) if alike else name for run, name in zip(runs, names, strict=True)}
 
 
-def _open(run: Run, subset: str, data: Sequence[Path], console: Console) -> tuple[Predictor, list[Pairs]]:
+def _open(run: Run, subset: str, data: Sequence[Path], console: Console) -> tuple[ImagePredictor, list[Pairs]]:
     """The source leads: one of ``data``, if that is the run's own, else what the run's recipe names."""
-    predictor = Predictor.from_run(run)
+    predictor = run_predictor(run)
     opened = [open_pairs(run, predictor.task, subset=subset, data=path, console=console) for path in data]
     sources = [pairs for pairs in opened if pairs.own]
     source = sources[0] if sources else open_pairs(run, predictor.task, subset=subset, data=None, console=console)
@@ -97,8 +99,8 @@ def _open(run: Run, subset: str, data: Sequence[Path], console: Console) -> tupl
 
 
 def _same_pairs(
-    runs: Sequence[Run], opened: Sequence[tuple[Predictor, list[Pairs]]]
-) -> list[tuple[Predictor, list[Pairs]]]:
+    runs: Sequence[Run], opened: Sequence[tuple[ImagePredictor, list[Pairs]]]
+) -> list[tuple[ImagePredictor, list[Pairs]]]:
     """Of data that are another run's source, the pairs of that source."""
     owners = {source.root: (run, source) for run, (_, (source, *_)) in reversed(list(zip(runs, opened, strict=True)))}
 
@@ -115,7 +117,7 @@ def _same_pairs(
     return [(predictor, [same(pairs) for pairs in of_run]) for predictor, of_run in opened]
 
 
-def _rows_of(run: Run, title: str, predictor: Predictor, opened: Sequence[Pairs], console: Console) -> list[_Row]:
+def _rows_of(run: Run, title: str, predictor: ImagePredictor, opened: Sequence[Pairs], console: Console) -> list[_Row]:
     rows: list[_Row] = []
     for pairs in opened:
         name = evaluation_name(run, pairs, [row.name for row in rows])

@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from perpixel.evaluation.calibration import calibration_line
+from perpixel.evaluation.choices import choice_lines
 from perpixel.evaluation.evaluate import Evaluation
 
 _HEADING = 11  # characters of a column's heading in one line
@@ -34,10 +36,7 @@ def figures_table(evaluation: Evaluation, protocol: Mapping[str, Any], monitor: 
     lines = [
         f"{protocol['subset']}: {protocol['images']} images at their original size, decision {protocol['decision']}"
     ]
-    if protocol["chosen_on_this_subset"]:
-        lines.append(
-            f"note: {', '.join(protocol['chosen_on_this_subset'])} chosen on these very images; expect less on others"
-        )
+    lines += choice_lines(protocol)
     names = list(evaluation.baselines)
     keys = headline_keys(evaluation.figures, monitor)
     width = max(len(key) for key in keys)
@@ -46,7 +45,7 @@ def figures_table(evaluation: Evaluation, protocol: Mapping[str, Any], monitor: 
         columns = [f"{evaluation.baselines[name][key]:{max(9, len(name))}.4f}" for name in names]
         value = evaluation.figures[key]
         lines.append("  ".join([f"{key:{width}}", f"{value:8.4f}", *columns, evaluation.infos[key].averaging]))
-    return "\n".join([*lines, *_class_lines(evaluation)])
+    return "\n".join([*lines, *calibration_line(evaluation.details), *_class_lines(evaluation)])
 
 
 def _class_lines(evaluation: Evaluation) -> list[str]:
@@ -82,10 +81,3 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int
         ).rstrip()
         for line in [*lines, *map(list, rows)]
     ]
-
-
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """The same as Markdown."""
-    rule = [":---" if column < left else "---:" for column in range(len(headings))]
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in [headings, rule, *rows]]
-    return ["| " + " | ".join(row) + " |" for row in cells]

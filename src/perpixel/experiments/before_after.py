@@ -19,6 +19,7 @@ from perpixel.inference.predictor import Predictor
 from perpixel.recipe import Recipe, load_recipe
 from perpixel.reporting.curves import plot_curves
 from perpixel.run import Run, read_rows, write_atomic, write_json
+from perpixel.training.first_look import FirstLook
 from perpixel.training.train import train
 
 _ROWS = 8
@@ -32,6 +33,7 @@ def run_before_after(
     others: Sequence[Path],
     overrides: Sequence[str],
     resume: bool,
+    force: bool = False,
     console: Console,
 ) -> dict[str, list[Comparison]]:
     """Train ``folder/before`` for no epoch and ``folder/after`` as the recipe says, and compare them on their test
@@ -49,14 +51,15 @@ def run_before_after(
         raise RequestError(
             "this folder is not empty", where=folder, cure="continue it with --resume, or name another --run."
         )
-    before = train(original, folder / "before", data=data, resume=resume, console=console)
+    look = FirstLook(force=force)
+    before = train(original, folder / "before", data=data, resume=resume, look=look, console=console)
     if "test" not in before.read_split()[0].values():
         raise RequestError(
             "the split leaves no test images, and on val the epoch was chosen",
             where="split.test",
             cure="set split.test=0.1, or give test files.",
         )
-    after = train(chosen, folder / "after", data=data, resume=resume, console=console)
+    after = train(chosen, folder / "after", data=data, resume=resume, look=look, console=console)
     found = compare_runs([before, after], subset="test", data=others, console=console)
     _write(folder, found, chosen, after)
     _panels(folder / "panels.png", before, after, chosen.training.monitor)

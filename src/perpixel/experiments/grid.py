@@ -12,10 +12,12 @@ from typing import Any
 from perpixel.console import Console
 from perpixel.errors import DataError, PerpixelError, RequestError, RunError
 from perpixel.evaluation.evaluate import read_evaluation
+from perpixel.evaluation.fronts import pareto_plot
 from perpixel.recipe import Recipe, load_recipe
 from perpixel.reporting.curves import plot_curves
 from perpixel.run import Run, write_atomic, write_json, write_rows
 from perpixel.tasks import build_task
+from perpixel.training.first_look import FirstLook
 from perpixel.training.train import train
 
 
@@ -27,6 +29,7 @@ def run_grid(
     data: Path | None,
     overrides: Sequence[str],
     resume: bool,
+    force: bool = False,
     console: Console,
 ) -> None:
     """Train every cell into ``folder/<cell>``, then write grid.json, table.csv, table.md and curves.png.
@@ -42,11 +45,11 @@ def run_grid(
         raise RequestError(
             "this folder is not empty", where=folder, cure="continue it with --resume, or name another --run."
         )
-    failures = []
+    failures, look = [], FirstLook(force=force)
     for number, (name, cell) in enumerate(recipes.items(), start=1):
         console.say(f"[{number}/{len(recipes)}] {name}")
         try:
-            train(cell, folder / name, data=data, resume=resume, console=console)
+            train(cell, folder / name, data=data, resume=resume, look=look, console=console)
         except DataError:  # the data are those of every cell
             raise
         except PerpixelError as error:
@@ -101,6 +104,9 @@ def _write_results(folder: Path, cells: dict[str, list[str]], recipes: dict[str,
     histories = {row["cell"]: Run(folder / row["cell"]).read_history() for row in rows}
     higher = infos[monitor].direction == "higher"
     plot_curves(folder / "curves.png", histories, f"val_{monitor}", f"{monitor} on validation data", higher=higher)
+    runs = [Run(folder / row["cell"]) for row in rows]
+    if front := pareto_plot(runs, [row["cell"] for row in rows], ["val"] * len(rows), monitor):
+        write_atomic(folder / "pareto.png", front)
 
 
 def _row(run: Run, name: str, settings: list[str], monitor: str) -> dict[str, Any] | None:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from perpixel.metrics.calibration import Calibration, TemperatureFit, tempered
 from perpixel.metrics.depth import DepthMetrics
-from perpixel.metrics.info import MetricInfo
+from perpixel.metrics.info import Curve, Detail, Matrix, MetricInfo, Reliability
 from perpixel.metrics.restoration import RestorationMetrics
 from perpixel.metrics.segmentation import SegmentationMetrics
 
-__all__ = ["DepthMetrics", "MetricInfo", "RestorationMetrics", "SegmentationMetrics"]
+__all__ = [
+    "Calibration",
+    "Curve",
+    "DepthMetrics",
+    "Detail",
+    "Matrix",
+    "MetricInfo",
+    "Reliability",
+    "RestorationMetrics",
+    "SegmentationMetrics",
+    "TemperatureFit",
+    "tempered",
+]

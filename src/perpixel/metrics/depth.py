@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from perpixel.metrics.alignment import Alignment, affine_alignment, median_alignment
 from perpixel.metrics.depth_edges import THRESHOLDS, depth_edge_counts, depth_edge_f1
-from perpixel.metrics.info import MetricInfo
+from perpixel.metrics.info import Curve, Detail, MetricInfo
 
 __all__ = ["CROPS", "DepthMetrics", "crop_mask"]
 
@@ -74,6 +74,7 @@ _ALIGNED = {
     "affine_aligned/": "Each prediction was fitted to its truth by scale and shift (least squares in depth).",
     "disparity_aligned/": "Each prediction was fitted to its truth by scale and shift (least squares in 1 / depth).",
 }
+_DISTANCES = 20  # bins of the error by distance
 _RANKED = 10_000  # pixels an image that the rank correlation looks at
 
 
@@ -114,6 +115,7 @@ class DepthMetrics:
         self._sums: dict[str, list[list[float]]] = {prefix: [] for prefix in self._prefixes}
         self._edges: list[NDArray[np.int64]] = []
         self._facts: list[dict[str, float]] = []
+        self._by_distance_2b = np.zeros((2, _DISTANCES))  # pixels, and the sum of their relative errors
         self._fact_infos = _fact_infos(predicts)
 
     @property
@@ -180,6 +182,7 @@ class DepthMetrics:
             rows.extend(other._sums[prefix])
         self._edges.extend(other._edges)
         self._facts.extend(other._facts)
+        self._by_distance_2b += other._by_distance_2b
 
     def compute(self) -> dict[str, float]:
         """All figures so far; before the first image all are nan."""
@@ -221,6 +224,31 @@ class DepthMetrics:
                 infos[f"{prefix}{key}_per_image"] = MetricInfo(f"{title}, an image", unit, direction, _IMAGES, text)
         return infos | self._fact_infos
 
+    def details(self) -> list[Detail]:
+        """The relative error by distance."""
+        edges = np.linspace(self.minimum_m, self.maximum_m, _DISTANCES + 1)
+        pixels_b, errors_b = self._by_distance_2b
+        seen = pixels_b > 0
+        centres = (edges[:-1] + edges[1:]) / 2
+        return [
+            Curve(
+                "Error by distance",
+                "true distance (m)",
+                f"mean {self._prefixes[0]}abs_rel",
+                centres[seen].tolist(),
+                (errors_b[seen] / pixels_b[seen]).tolist(),
+                pixels_b[seen].astype(int).tolist(),
+            )
+        ]
+
+    def _error_by_distance(
+        self, predicted_n: NDArray[np.float64], target_n: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        edges = np.linspace(self.minimum_m, self.maximum_m, _DISTANCES + 1)
+        bin_n = np.digitize(target_n, edges[1:-1])
+        relative_n = np.abs(predicted_n - target_n) / target_n
+        return np.stack([np.bincount(bin_n, weights, _DISTANCES) for weights in (np.ones_like(relative_n), relative_n)])
+
     def _add(self, predicted_hw: NDArray[Any], target_hw: NDArray[Any], counted_hw: NDArray[np.bool_]) -> None:
         predicted_n = predicted_hw[counted_hw].astype(np.float64)
         target_n = target_hw[counted_hw].astype(np.float64)
@@ -232,6 +260,7 @@ class DepthMetrics:
             log_error_n = np.log(aligned_n) - log_target_n
             self._sums[prefix].append(_sums(aligned_n - target_n, log_error_n, target_n))
             if prefix == self._prefixes[0]:
+                self._by_distance_2b += self._error_by_distance(aligned_n, target_n)
                 # Zeros elsewhere are never looked at.
                 log_target_hw = np.zeros(counted_hw.shape)
                 log_target_hw[counted_hw] = log_target_n

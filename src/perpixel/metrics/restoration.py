@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perpixel.luma import luma_full, luma_studio
-from perpixel.metrics.info import MetricInfo
+from perpixel.metrics.info import Detail, MetricInfo
 
 __all__ = ["PSNR_CAP_DB", "RestorationMetrics", "as_unit", "ssim_map"]
 
@@ -140,6 +140,10 @@ class RestorationMetrics:
     def compute(self) -> dict[str, float]:
         """All figures so far; before the first image all are nan, but for the count of identical images."""
         return self._compute(cap=PSNR_CAP_DB)
+
+    def details(self) -> list[Detail]:
+        """None: what images differ in is told image by image."""
+        return []
 
     def infos(self) -> dict[str, MetricInfo]:
         """What each figure of `compute` is, in the same order."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from perpixel.metrics.boundary import boundary_band, boundary_f1, contour_matches
 from perpixel.metrics.components import MINIMUM_AREA, Components, find_components
-from perpixel.metrics.info import MetricInfo
+from perpixel.metrics.info import Detail, Matrix, MetricInfo
 
 __all__ = ["SegmentationMetrics"]
 
@@ -213,6 +213,10 @@ class SegmentationMetrics:
             for name, key in zip(self.class_names, self._class_keys[figure], strict=True):
                 infos[key] = MetricInfo(f"{title} of {name}", "", direction, _PIXELS, description)
         return infos | self._image_infos()
+
+    def details(self) -> list[Detail]:
+        """The confusion matrix."""
+        return [Matrix("Confusion matrix", self.class_names, self._sums.confusion_kk.tolist())]
 
     def _class_figures(self) -> dict[str, tuple[str, Literal["higher", "neither"], str]]:
         """Title, direction and description of the figures that every class has."""

@@ -217,8 +217,10 @@ class InferenceSection(Section):
 
     ``threshold`` and ``minimum_area`` (pixels at the original size) concern one foreground against a
     background; ``validation`` means: chosen on validation data after training. ``smooth_sigma`` is that of a
-    Gaussian over depth, in pixels of the original size. ``point_cloud`` writes one beside each predicted depth map,
-    seen through a camera with ``vertical_fov_deg``, else that of the target section, else one of 55 degrees.
+    Gaussian over depth, in pixels of the original size; ``edge_radius`` that of a guided filter, which smooths depth
+    but keeps it sharp where the image is. ``point_cloud`` writes one beside each predicted depth map, seen through a
+    camera with ``vertical_fov_deg``, else with the focal length that the image's EXIF data tell, else that of the
+    target section, else one of 55 degrees.
     """
 
     flip: bool = False
@@ -228,6 +230,7 @@ class InferenceSection(Section):
     threshold: Annotated[Float, Field(gt=0, lt=1)] | Literal["validation"] = 0.5
     minimum_area: NonNegativeInt | Literal["validation"] = 0
     smooth_sigma: NonNegativeFloat = 0.0
+    edge_radius: NonNegativeInt = 0
     point_cloud: Literal["none", "ply", "glb"] = "none"
     vertical_fov_deg: Angle | None = None
     batch_size: PositiveInt = 32
@@ -308,6 +311,7 @@ class Recipe(Section):
     def _check_what_needs_metres(self) -> None:
         asked = {
             "inference.smooth_sigma": self.inference.smooth_sigma > 0,
+            "inference.edge_radius": self.inference.edge_radius > 0,
             "inference.point_cloud": self.inference.point_cloud != "none",
         }
         wrong = [key for key, is_asked in asked.items() if is_asked]

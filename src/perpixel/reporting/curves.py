@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from perpixel.run import write_atomic
 
@@ -13,15 +14,19 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _STYLES = ("-", "--", "-.", ":")
 
 
-def plot_curves(
-    path: Path,
+def plot_curves(path: Path, *arguments: Any, **options: Any) -> None:
+    """Write what `curves_png` draws."""
+    write_atomic(path, curves_png(*arguments, **options))
+
+
+def curves_png(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     key: str,
     label: str,
     *,
     higher: bool = True,
     loss: bool = True,
-) -> None:
+) -> bytes:
     """A PNG: the figure by epoch, a line a run, its best epoch marked; beside it the training loss.
 
     ``higher``: whether a higher figure is better.
@@ -55,4 +60,4 @@ def plot_curves(
         axis.xaxis.get_major_locator().set_params(integer=True)
     content = io.BytesIO()
     figure.savefig(content, format="png")
-    write_atomic(path, content.getvalue())
+    return content.getvalue()

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from perpixel.metrics import MetricInfo
+from perpixel.metrics import Detail, MetricInfo
 from perpixel.tasks.view import PictureView, View
+
+if TYPE_CHECKING:
+    import torch
 
 Decision = dict[str, float]
 """What was chosen on validation data (a threshold, say); kept with the run and used wherever it predicts."""
 
-TaskLoss = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+TaskLoss = Callable[[int, "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 """(epoch, output_bkhw, target_bhw or target_bhwc) -> scalar; only valid pixels count."""
 
 Scored = tuple[NDArray[np.float32], NDArray[Any]]
@@ -42,6 +44,9 @@ class Metrics(Protocol):
     def infos(self) -> Mapping[str, MetricInfo]:
         """What each figure is."""
 
+    def details(self) -> Sequence[Detail]:
+        """What lies behind the figures, to be drawn."""
+
 
 class Task(ABC):
     """Target files, network outputs, losses, predictions and figures of one kind of map.
@@ -61,6 +66,8 @@ class Task(ABC):
     prediction_files: tuple[str, ...]
     #: what the colours of the ``error`` panel mean, in a few words
     error_legend: str
+    #: whether a pixel of a prediction is right or wrong, so that one can ask how often it is, given its confidence
+    right_or_wrong: bool = False
     #: what is assumed about predictions that nothing in the recipe says, for a person
     assumptions: tuple[str, ...] = ()
 
@@ -100,26 +107,57 @@ class Task(ABC):
     def scores(self, output_bkhw: torch.Tensor) -> torch.Tensor:
         """Network output to float32 scores_bkhw, in a space where averaging and resizing are right."""
 
+    def refine(self, scores_khw: NDArray[np.float32], image_hwc: NDArray[Any]) -> NDArray[np.float32]:
+        """Scores at the original size, made to follow the image where the recipe asks for it."""
+        return scores_khw
+
     @abstractmethod
     def finalize(self, scores_khw: NDArray[np.float32], decision: Decision) -> NDArray[Any]:
         """Scores at the original size to the prediction."""
 
     @abstractmethod
+    def graph_prediction(self, scores_bkhw: torch.Tensor, decision: Decision) -> torch.Tensor:
+        """`finalize` of a batch in tensor operations, for an exported file; prediction_bhw, or prediction_bhwc.
+
+        What of `refine` and `finalize` cannot be told in tensor operations is left out: see `left_out_of_graph`.
+        """
+
+    @abstractmethod
+    def graph_output(self, size: str) -> dict[str, str]:
+        """Of `graph_prediction` ``type``, ``shape`` (names of axes, ``size`` being those of a map) and ``meaning``."""
+
+    def left_out_of_graph(self, decision: Decision) -> list[str]:
+        """What a prediction needs after `graph_prediction`, for a person, with the key of the recipe."""
+        return []
+
+    @abstractmethod
     def confidence(self, scores_khw: NDArray[np.float32], prediction_hw: NDArray[Any]) -> NDArray[np.float32]:
         """How sure the network is of each pixel of a prediction, confidence_hw in 0..1."""
+
+    def calibrated(self, scores_khw: NDArray[np.float32], decision: Decision) -> NDArray[np.float32]:
+        """Scores for `confidence`, as the decision corrects them; `finalize` takes them uncorrected."""
+        return scores_khw
+
+    def pixel_error(self, prediction_hw: NDArray[Any], target_hw: NDArray[Any]) -> NDArray[np.float32] | None:
+        """How far each pixel is off, error_hw, 0 or more; anything where `valid` is False. None for classes."""
+        return None
+
+    def properties(self, target_hw: NDArray[Any]) -> dict[str, float]:
+        """What of a target may make an image hard, by name; nan where it has none."""
+        return {}
 
     @abstractmethod
     def first_decision(self) -> Decision:
         """The decision before anything was chosen on validation data."""
 
     @property
-    @abstractmethod
-    def decides_on_validation(self) -> bool:
-        """Whether the recipe asks to choose the decision on validation data."""
+    def chosen_on_validation(self) -> tuple[str, ...]:
+        """The entries of the decision that `choose` chooses; the others are the recipe's."""
+        return ()
 
-    @abstractmethod
     def choose(self, scored: Iterable[Scored], monitor: str) -> Decision:
-        """The decision that is best for the monitored figure on validation data."""
+        """The decision that is best for the monitored figure on validation data; asked where anything is chosen."""
+        return self.first_decision()
 
     @abstractmethod
     def metrics(self) -> Metrics:
@@ -151,8 +189,12 @@ class Task(ABC):
         image_hwc: NDArray[np.uint8],
         scores_khw: NDArray[np.float32],
         prediction_hw: NDArray[Any],
+        source: Path | None = None,
     ) -> list[Path]:
-        """Write all that is told of a predicted image: ``<stem><ending>`` for each of `prediction_files`."""
+        """Write all that is told of a predicted image: ``<stem><ending>`` for each of `prediction_files`.
+
+        ``source`` is the image's file, which may tell of its camera.
+        """
 
     @abstractmethod
     def require_same_maps(self, other: Task, where: Path) -> None:

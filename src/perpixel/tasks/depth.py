@@ -5,25 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from perpixel.depth_codec import DepthCodec
 from perpixel.depth_files import write_numbers
-from perpixel.depth_maps import paint_depth, smooth_depth
+from perpixel.depth_maps import guided_smooth, paint_depth, smooth_depth
 from perpixel.errors import RequestError
 from perpixel.images import write_image
-from perpixel.losses import DepthLossOptions, WeightedDepthLoss
 from perpixel.metrics import DepthMetrics
 from perpixel.metrics.depth_guards import inverted, predictions_on_a_clamp, wrong_unit
-from perpixel.pointcloud import Camera, camera_from_fov, depth_to_points, write_glb, write_ply
+from perpixel.pointcloud import Camera, camera_from_fov, depth_to_points, focal_length, write_glb, write_ply
 from perpixel.recipe import DepthTarget, InferenceSection, LossSection, parse_loss
-from perpixel.tasks.base import Decision, Scored, Task, TaskLoss
+from perpixel.tasks.base import Decision, Task, TaskLoss
 from perpixel.tasks.view import DistanceView
+
+if TYPE_CHECKING:
+    import torch
 
 _ASSUMED_FOV = 55.0  # degrees, vertical: about a phone's main camera held upright
 _NEAREST = 1e-3  # metres; figures and logarithms need a depth above 0
@@ -53,8 +54,8 @@ class DepthTask(Task):
             self.prediction_files += (f".{inference.point_cloud}",)
             if inference.vertical_fov_deg is None and self.codec.camera(2, 2) is None:
                 self.assumptions = (
-                    f"point clouds assume a vertical field of view of {_ASSUMED_FOV:g} degrees;"
-                    " set inference.vertical_fov_deg to the camera's",
+                    "point clouds of images whose EXIF data tell no focal length assume a vertical field of view of"
+                    f" {_ASSUMED_FOV:g} degrees; set inference.vertical_fov_deg to the camera's",
                 )
 
     @property
@@ -117,6 +118,8 @@ class DepthTask(Task):
             )
 
     def loss(self, facts: Mapping[str, Any]) -> TaskLoss:
+        from perpixel.losses import DepthLossOptions, WeightedDepthLoss
+
         section = self.loss_section
         options = DepthLossOptions(
             per_image=section.per_image, silog_alpha=section.silog_alpha, silog_beta=section.silog_beta
@@ -128,7 +131,7 @@ class DepthTask(Task):
 
         def compute(epoch: int, output_bkhw: torch.Tensor, target_bhw: torch.Tensor) -> torch.Tensor:
             chosen = weighted[epoch >= section.warm_start_epochs]
-            return chosen(self.scores(output_bkhw)[:, 0], target_bhw, torch.isfinite(target_bhw))
+            return chosen(self.scores(output_bkhw)[:, 0], target_bhw, target_bhw.isfinite())
 
         return compute
 
@@ -137,6 +140,13 @@ class DepthTask(Task):
         output_bkhw = output_bkhw.float()
         return output_bkhw.exp() if self.target.output == "log" else output_bkhw
 
+    def refine(self, scores_khw: NDArray[np.float32], image_hwc: NDArray[Any]) -> NDArray[np.float32]:
+        """Smoothed by the guided filter where `inference.edge_radius` asks for it."""
+        if not self.inference.edge_radius:
+            return scores_khw
+        depth_hw = scores_khw[0]
+        return guided_smooth(depth_hw, np.isfinite(depth_hw), image_hwc, self.inference.edge_radius)[None]
+
     def finalize(self, scores_khw: NDArray[np.float32], decision: Decision) -> NDArray[np.float32]:
         depth_hw = scores_khw[0]
         if self.inference.smooth_sigma > 0:
@@ -144,18 +154,37 @@ class DepthTask(Task):
         limited_hw: NDArray[np.float32] = depth_hw if self.relative else depth_hw.clip(self.nearest, self.farthest)
         return limited_hw.astype(np.float32, copy=False)
 
+    def graph_prediction(self, scores_bkhw: torch.Tensor, decision: Decision) -> torch.Tensor:
+        """Metres, float32; of a relative network disparity."""
+        depth_bhw = scores_bkhw[:, 0]
+        return depth_bhw.clone() if self.relative else depth_bhw.clamp(self.nearest, self.farthest)
+
+    def graph_output(self, size: str) -> dict[str, str]:
+        meaning = "disparity up to scale and shift: larger is nearer" if self.relative else "metres"
+        return {"type": "float32", "shape": size, "meaning": meaning}
+
+    def left_out_of_graph(self, decision: Decision) -> list[str]:
+        asked = {
+            "smoothed by a guided filter (inference.edge_radius)": self.inference.edge_radius,
+            "smoothed by a Gaussian (inference.smooth_sigma)": self.inference.smooth_sigma,
+        }
+        return [text for text, value in asked.items() if value]
+
     def confidence(self, scores_khw: NDArray[np.float32], prediction_hw: NDArray[Any]) -> NDArray[np.float32]:
         """1 everywhere: a network of depth says nothing of how sure it is."""
         return np.ones(prediction_hw.shape, dtype=np.float32)
 
+    def pixel_error(self, prediction_hw: NDArray[Any], target_hw: NDArray[Any]) -> NDArray[np.float32] | None:
+        """Relative to the distance; of disparity up to scale and shift none."""
+        return None if self.relative else np.abs(prediction_hw - target_hw) / target_hw
+
+    def properties(self, target_hw: NDArray[Any]) -> dict[str, float]:
+        """How far the scene is, and over what range: its middle 90 %."""
+        distance_n = target_hw[self.valid(target_hw)]
+        low, middle, high = np.quantile(distance_n, (0.05, 0.5, 0.95)) if distance_n.size else [np.nan] * 3
+        return {"median distance (m)": float(middle), "range of distances (m)": float(high - low)}
+
     def first_decision(self) -> Decision:
-        return {}
-
-    @property
-    def decides_on_validation(self) -> bool:
-        return False
-
-    def choose(self, scored: Iterable[Scored], monitor: str) -> Decision:
         return {}
 
     def metrics(self) -> DepthMetrics:
@@ -220,6 +249,7 @@ class DepthTask(Task):
         image_hwc: NDArray[np.uint8],
         scores_khw: NDArray[np.float32],
         prediction_hw: NDArray[Any],
+        source: Path | None = None,
     ) -> list[Path]:
         """Metres as float32 NPY and as 16-bit PNG, a picture in colours, and a point cloud where one is asked for."""
         files = [stem.with_name(stem.name + end) for end in self.prediction_files]
@@ -229,16 +259,21 @@ class DepthTask(Task):
         write_image(stem.with_name(f"{stem.name}_color.png"), self.paint(prediction_hw))
         if self.inference.point_cloud != "none":
             valid_hw = np.isfinite(prediction_hw) & (prediction_hw < self.farthest)
-            points_n3 = depth_to_points(prediction_hw, valid_hw, self._camera(*prediction_hw.shape))
+            points_n3 = depth_to_points(prediction_hw, valid_hw, self._camera(prediction_hw.shape, source))
             write_cloud = write_ply if self.inference.point_cloud == "ply" else write_glb
             write_cloud(files[-1], points_n3, image_hwc[valid_hw])
         return files
 
-    def _camera(self, height: int, width: int) -> Camera:
-        """That of the inference section, else of the target section, else an assumed one."""
-        declared = None if self.inference.vertical_fov_deg else self.codec.camera(height, width)
-        angle = self.inference.vertical_fov_deg or _ASSUMED_FOV
-        return declared or camera_from_fov(height, width, vertical_deg=angle)
+    def _camera(self, size: tuple[int, ...], source: Path | None) -> Camera:
+        """That of the inference section, else of the image's EXIF data, else of the target section, else an assumed
+        one."""
+        height, width = size
+        if self.inference.vertical_fov_deg is not None:
+            return camera_from_fov(height, width, vertical_deg=self.inference.vertical_fov_deg)
+        if source is not None and (focal := focal_length(source, (height, width))) is not None:
+            return Camera(focal, focal, (width - 1) / 2, (height - 1) / 2)
+        declared = self.codec.camera(height, width)
+        return declared or camera_from_fov(height, width, vertical_deg=_ASSUMED_FOV)
 
     @property
     def _millimetres(self) -> DepthCodec:

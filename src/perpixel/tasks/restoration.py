@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from perpixel.data.dataset import to_unit
 from perpixel.errors import DataError, RequestError
 from perpixel.images import read_image, write_image
-from perpixel.losses import WeightedRestorationLoss
 from perpixel.luma import luma_full
 from perpixel.metrics import RestorationMetrics
 from perpixel.metrics.restoration_baselines import bicubic, gamma_corrected, histogram_matched
 from perpixel.recipe import InferenceSection, LossSection, RestorationTarget, parse_loss
-from perpixel.tasks.base import Decision, Scored, Task, TaskLoss
+from perpixel.tasks.base import Decision, Task, TaskLoss
+
+if TYPE_CHECKING:
+    import torch
 
 _QUANTILES = np.linspace(0, 1, 65)
 _DARKER, _BRIGHTER = 0.8, 1.25  # mean luma of predictions over that of truths; beyond, brightness is what is wrong
@@ -93,6 +93,9 @@ class RestorationTask(Task):
         )
 
     def loss(self, facts: Mapping[str, Any]) -> TaskLoss:
+        from perpixel.data.dataset import to_unit
+        from perpixel.losses import WeightedRestorationLoss
+
         section = self.loss_section
         weighted = [
             WeightedRestorationLoss(parse_loss(name)) for name in (section.warm_start or section.name, section.name)
@@ -116,18 +119,29 @@ class RestorationTask(Task):
             prediction_hwc[..., channel] = np.rint(unit_hw * self._white)
         return prediction_hwc
 
+    def graph_prediction(self, scores_bkhw: torch.Tensor, decision: Decision) -> torch.Tensor:
+        """RGB, prediction_bhwc: uint8, or int32 where targets have 16 bits, for few runtimes know uint16."""
+        unit_bkhw = scores_bkhw.masked_fill(scores_bkhw.isnan(), 0).clamp(0, 1)
+        levels_bhwc = (unit_bkhw * self._white).round().permute(0, 2, 3, 1)
+        return levels_bhwc.byte() if self._white == 255 else levels_bhwc.int()
+
+    def graph_output(self, size: str) -> dict[str, str]:
+        kind = "uint8" if self._white == 255 else "int32"
+        return {"type": kind, "shape": f"{size} 3", "meaning": f"RGB, 0 to {self._white}"}
+
     def confidence(self, scores_khw: NDArray[np.float32], prediction_hw: NDArray[Any]) -> NDArray[np.float32]:
         """1 everywhere: a network of restoration says nothing of how sure it is."""
         return np.ones(prediction_hw.shape[:2], dtype=np.float32)
 
+    def pixel_error(self, prediction_hw: NDArray[Any], target_hw: NDArray[Any]) -> NDArray[np.float32]:
+        """Mean over the channels, 0 to 1."""
+        error_hw: NDArray[np.float32] = np.abs(_unit(prediction_hw) - _unit(target_hw)).mean(axis=2)
+        return error_hw
+
+    def properties(self, target_hw: NDArray[Any]) -> dict[str, float]:
+        return {"brightness of the truth": self.stratum_value(target_hw)}
+
     def first_decision(self) -> Decision:
-        return {}
-
-    @property
-    def decides_on_validation(self) -> bool:
-        return False
-
-    def choose(self, scored: Iterable[Scored], monitor: str) -> Decision:
         return {}
 
     def metrics(self) -> RestorationMetrics:
@@ -189,6 +203,7 @@ class RestorationTask(Task):
         image_hwc: NDArray[Any],
         scores_khw: NDArray[np.float32],
         prediction_hw: NDArray[Any],
+        source: Path | None = None,
     ) -> list[Path]:
         """The image as PNG of the targets' bits."""
         path = stem.with_name(stem.name + self.prediction_files[0])

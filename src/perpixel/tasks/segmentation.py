@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from perpixel.errors import RecipeError, RequestError
 from perpixel.images import write_image, write_label_map
-from perpixel.losses import LossOptions, WarmStartLoss, WeightedLoss
-from perpixel.metrics import SegmentationMetrics
+from perpixel.metrics import SegmentationMetrics, TemperatureFit, tempered
 from perpixel.recipe import InferenceSection, LossSection, SegmentationTarget, parse_loss
 from perpixel.tasks.base import Decision, Scored, Task, TaskLoss
 from perpixel.tasks.classmap import IGNORED, ClassMap
 from perpixel.tasks.view import ClassView
+
+if TYPE_CHECKING:
+    import torch
 
 _THRESHOLDS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
 _AREAS = (0, 20, 50, 100, 200)
@@ -29,6 +30,7 @@ class SegmentationTask(Task):
     """With two classes the network puts out one logit, that of the second class (the foreground)."""
 
     fill = IGNORED
+    right_or_wrong = True
     error_legend = "wrong pixels white"
     prediction_files = (".png", "_color.png", "_overlay.png", "_confidence.png")
 
@@ -81,6 +83,8 @@ class SegmentationTask(Task):
         present, 1 for the others; ``log_balanced`` is 1 / ln(1.02 + p) (ENet, Paszke et al. 2016), between 1.4
         and 50.5. A tuple is taken as it stands.
         """
+        import torch
+
         chosen = self.loss_section.class_weights
         if chosen == "none":
             return None
@@ -120,6 +124,8 @@ class SegmentationTask(Task):
             )
 
     def loss(self, facts: Mapping[str, Any]) -> TaskLoss:
+        from perpixel.losses import LossOptions, WarmStartLoss, WeightedLoss
+
         section = self.loss_section
         options = LossOptions(
             per_image=section.per_image,
@@ -149,6 +155,19 @@ class SegmentationTask(Task):
         mask_hw = (scores_khw[0] > decision["threshold"]).astype(np.uint8)
         return _drop_small(mask_hw, int(decision["minimum_area"]))
 
+    def graph_prediction(self, scores_bkhw: torch.Tensor, decision: Decision) -> torch.Tensor:
+        """Indices of classes, uint8."""
+        if not self.binary:
+            return scores_bkhw.argmax(dim=1).byte()
+        return (scores_bkhw[:, 0] > decision["threshold"]).byte()
+
+    def graph_output(self, size: str) -> dict[str, str]:
+        return {"type": "uint8", "shape": size, "meaning": "index of the class, from 0"}
+
+    def left_out_of_graph(self, decision: Decision) -> list[str]:
+        area = int(decision["minimum_area"])
+        return [f"connected parts below {area} pixels are dropped (minimum_area)"] if self.binary and area > 1 else []
+
     def confidence(self, scores_khw: NDArray[np.float32], prediction_hw: NDArray[Any]) -> NDArray[np.float32]:
         """Probability of the predicted class; below 0.5 where the decision overrules it, 0 where there is no number."""
         if self.binary:
@@ -158,6 +177,18 @@ class SegmentationTask(Task):
         confidence_hw: NDArray[np.float32] = np.clip(np.nan_to_num(sure_hw, nan=0.0), 0, 1).astype(np.float32)
         return confidence_hw
 
+    def calibrated(self, scores_khw: NDArray[np.float32], decision: Decision) -> NDArray[np.float32]:
+        """Probabilities after the temperature. The threshold is one of the network's own probabilities, so that no
+        temperature changes a class, whichever of the two was chosen first."""
+        return tempered(scores_khw, decision.get("temperature", 1.0))
+
+    def properties(self, target_hw: NDArray[Any]) -> dict[str, float]:
+        """The share of each class among the pixels with truth; of two classes, the foreground's."""
+        known_n = target_hw[self.valid(target_hw)]
+        counts = np.bincount(known_n, minlength=len(self.class_names)) / max(1, known_n.size)
+        first = 1 if self.binary else 0
+        return {f"share of {name}": float(counts[first + k]) for k, name in enumerate(self.class_names[first:])}
+
     def first_decision(self) -> Decision:
         threshold, area = self.inference.threshold, self.inference.minimum_area
         return {
@@ -166,28 +197,33 @@ class SegmentationTask(Task):
         }
 
     @property
-    def decides_on_validation(self) -> bool:
-        return "validation" in (self.inference.threshold, self.inference.minimum_area)
+    def chosen_on_validation(self) -> tuple[str, ...]:
+        section = self.inference
+        asked = {"threshold": section.threshold, "minimum_area": section.minimum_area}
+        return (*(key for key, value in asked.items() if value == "validation" and self.binary), "temperature")
 
     def choose(self, scored: Iterable[Scored], monitor: str) -> Decision:
         first = self.first_decision()
-        thresholds: tuple[float, ...] = (
-            _THRESHOLDS if self.inference.threshold == "validation" else (first["threshold"],)
-        )
-        areas: tuple[float, ...] = _AREAS if self.inference.minimum_area == "validation" else (first["minimum_area"],)
+        asked = self.chosen_on_validation
+        thresholds: tuple[float, ...] = _THRESHOLDS if "threshold" in asked else (first["threshold"],)
+        areas: tuple[float, ...] = _AREAS if "minimum_area" in asked else (first["minimum_area"],)
         # Of equal figures the first wins: the plainest decision leads.
         thresholds = tuple(sorted(thresholds, key=lambda threshold: abs(threshold - 0.5)))
         candidates = [{"threshold": t, "minimum_area": a} for a in areas for t in thresholds]
+        fit = TemperatureFit()
         totals = [SegmentationMetrics(self.class_names, boundary=monitor == "boundary_iou") for _ in candidates]
         for scores_khw, target_hw in scored:
             valid_hw = self.valid(target_hw)
+            fit.update(scores_khw, target_hw, valid_hw)
+            if len(candidates) == 1:
+                continue
             for candidate, total in zip(candidates, totals, strict=True):
                 predicted_hw = self.finalize(scores_khw, candidate)
                 total.update(predicted_hw, target_hw, valid_hw, self.confidence(scores_khw, predicted_hw))
         sign = 1 if totals[0].infos()[monitor].direction == "higher" else -1
         figures = [sign * total.compute()[monitor] for total in totals]
         # nan: the class is nowhere, and not predicted either; no other decision is better than that.
-        return candidates[int(np.argmax(np.nan_to_num(figures, nan=np.inf)))]
+        return candidates[int(np.argmax(np.nan_to_num(figures, nan=np.inf)))] | {"temperature": fit.compute()}
 
     def metrics(self) -> SegmentationMetrics:
         return SegmentationMetrics(self.class_names)
@@ -233,6 +269,7 @@ class SegmentationTask(Task):
         image_hwc: NDArray[np.uint8],
         scores_khw: NDArray[np.float32],
         prediction_hw: NDArray[Any],
+        source: Path | None = None,
     ) -> list[Path]:
         """Raw values, the classes' colours, these over the picture, and the confidence: 8 bits, 255 for 1."""
         raw, color, overlay, confidence = files = [stem.with_name(stem.name + end) for end in self.prediction_files]

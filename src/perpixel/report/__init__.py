@@ -1,0 +1,5 @@
+"""Reports of runs, grids and comparisons: what a person reads."""
+
+from perpixel.report.report import report
+
+__all__ = ["report"]
