@@ -25,8 +25,8 @@ import cv2
 import numpy as np
 import torch
 
-from perpixel.export.metadata import describe
-from perpixel.export.onnx_file import quantize, write_onnx, write_openvino
+from perpixel.exporting.metadata import describe
+from perpixel.exporting.onnx_file import quantize, write_onnx, write_openvino
 from perpixel.inference.exported import OnnxSession, OpenVinoSession
 from perpixel.inference.predictor import Predictor
 from perpixel.inference.timing import processor_name

@@ -24,8 +24,8 @@ FLOORS = (
     {"tasks"},
     {"inference", "inspection"},
     {"evaluation"},
-    {"training", "export"},
-    {"experiments", "report"},
+    {"training", "exporting"},
+    {"experiments", "reports"},
 )
 GROUND = FLOORS[0] | FLOORS[1] | FLOORS[2]
 ALLOWED: dict[str, set[str]] = {
@@ -58,7 +58,7 @@ NEEDS_TORCH = {
 }
 NEEDS_TORCHVISION = NEEDS_TORCH - {"torch"}  # each of them imports torchvision by itself
 NEVER_TORCH = GROUND - {"_torchvision"} | {"metrics", "synthesis", "reporting", "api", "cli"}
-TORCH_AT_TOP = {"losses", "models", "tasks", "inference", "training", "export"}
+TORCH_AT_TOP = {"losses", "models", "tasks", "inference", "training", "exporting"}
 TORCH_AT_TOP_FILES = {"data/dataset.py"}
 
 TASKS = {"segmentation", "depth", "restoration"}

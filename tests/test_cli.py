@@ -241,3 +241,16 @@ def test_a_wrong_synthesis(perpixel: Command) -> None:
     assert_refused(perpixel("synthesize", "desert", "--out", "x", "--count", 3, "--size", "960"), "960x540")
     assert_refused(perpixel("synthesize", "night", "--out", "x", "--count", 3), "--from DIR")
     assert_refused(perpixel("synthesize", "salt", "--out", "x", "--count", 3, "--from", "y"), "salt has no --from")
+
+
+def test_every_verb_is_a_function_too() -> None:
+    """Rooms must not have the names of verbs: importing such a room would put it in the function's place."""
+    import perpixel
+    from perpixel.cli import app
+
+    rooms = {path.name.removesuffix(".py") for path in Path(perpixel.__file__).parent.iterdir()}
+    verbs = {(command.name or command.callback.__name__).replace("-", "_") for command in app.registered_commands}
+    for verb in verbs - {"page", "serve"}:
+        assert callable(getattr(perpixel, verb)), verb
+        assert verb in perpixel.__all__
+        assert verb not in rooms - {"recipe"}

@@ -21,10 +21,10 @@ from torch import nn
 from perpixel import api
 from perpixel.depth_files import write_numbers
 from perpixel.errors import DataError, PerpixelError, RequestError, RunError
-from perpixel.export import graph as graph_module
-from perpixel.export.graph import ExportGraph
-from perpixel.export.onnx_file import _outside_the_network
-from perpixel.export.parity import Check, tolerated
+from perpixel.exporting import graph as graph_module
+from perpixel.exporting.graph import ExportGraph
+from perpixel.exporting.onnx_file import _outside_the_network
+from perpixel.exporting.parity import Check, tolerated
 from perpixel.images import write_image
 from perpixel.inference import predictor as predictor_module
 from perpixel.inference.exported import ExportedPredictor
@@ -150,6 +150,11 @@ def test_the_graph_does_what_the_predictor_does(name: str, height: int, width: i
     assert np.array_equal(prediction.numpy(), decided)
 
 
+@pytest.mark.parametrize(("dividend", "divisor"), [(5, 2), (7, 2), (1, 2), (3, 2), (10, 3), (11, 3), (0, 7), (14, 7)])
+def test_quotients_are_rounded_as_python_does(dividend: int, divisor: int) -> None:
+    assert graph_module._rounded(dividend, divisor) == round(dividend / divisor)
+
+
 def test_onnx_gives_the_maps_of_its_run(salt: Callable[..., Run], tmp_path: Path) -> None:
     run = salt("input.fit=pad", "input.size=[32, 24]")
     out, images = tmp_path / "out" / "salt.onnx", tmp_path / "images"
@@ -198,7 +203,9 @@ def test_int8_says_what_it_costs(salt: Callable[..., Run], tmp_path: Path, monke
     photos = tmp_path / "data/train/images"
     asked: list[bool] = []
     answers = {False: [True], True: [False, True]}  # the first int8 file costs too much
-    monkeypatch.setattr("perpixel.export.export.tolerated", lambda *_, int8: asked.append(int8) or answers[int8].pop(0))
+    monkeypatch.setattr(
+        "perpixel.exporting.export.tolerated", lambda *_, int8: asked.append(int8) or answers[int8].pop(0)
+    )
     sidecar = api.export(run.path, tmp_path / "a.onnx", int8=True, calibrate=photos)
     assert asked == [False, True, True]
     assert sidecar["metadata"]["fixed_size"] is None

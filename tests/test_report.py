@@ -14,8 +14,8 @@ from perpixel import api
 from perpixel.console import Console
 from perpixel.errors import RequestError
 from perpixel.evaluation.evaluate import read_evaluation
-from perpixel.report.words import recipe_words
 from perpixel.reporting.plots import curve_png, matrix_png, points_png
+from perpixel.reports.words import recipe_words
 from perpixel.run import Run
 from perpixel.training.train import train
 from test_depth_task import depth_recipe, write_tiny_depth

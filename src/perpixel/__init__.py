@@ -1,6 +1,22 @@
 """perpixel: from a folder of images and per-pixel maps to a model you can trust."""
 
-from perpixel.api import evaluate, grid, pack, predict, recipes, submit, synthesize, train
+from perpixel.api import (
+    before_after,
+    compare,
+    ensemble,
+    evaluate,
+    export,
+    grid,
+    init,
+    inspect,
+    pack,
+    predict,
+    recipes,
+    report,
+    submit,
+    synthesize,
+    train,
+)
 from perpixel.errors import PerpixelError
 from perpixel.recipe import Recipe, load_recipe
 from perpixel.run import Run
@@ -9,12 +25,19 @@ __all__ = [
     "PerpixelError",
     "Recipe",
     "Run",
+    "before_after",
+    "compare",
+    "ensemble",
     "evaluate",
+    "export",
     "grid",
+    "init",
+    "inspect",
     "load_recipe",
     "pack",
     "predict",
     "recipes",
+    "report",
     "submit",
     "synthesize",
     "train",

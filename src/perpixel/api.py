@@ -220,7 +220,7 @@ def report(
     ``out`` is an HTML file that holds everything, or a Markdown file with pictures in a folder beside it. Figures are
     those that evaluations have left; ``subset`` is the one that several runs are compared on.
     """
-    from perpixel.report import report as write_report
+    from perpixel.reports import report as write_report
 
     return write_report(_paths(runs), Path(out), subset=subset, console=console or Console())
 
@@ -320,7 +320,7 @@ def export(
         What the JSON holds.
     """
     opened = Run.open(run)
-    from perpixel.export.export import export_run
+    from perpixel.exporting.export import export_run
 
     console = console or Console()
     return export_run(

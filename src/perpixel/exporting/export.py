@@ -17,10 +17,10 @@ from perpixel.console import Console
 from perpixel.data.cache import DecodedSamples, decode_samples
 from perpixel.errors import RequestError, RunError
 from perpixel.evaluation.pairs import open_pairs
-from perpixel.export.card import model_card
-from perpixel.export.metadata import describe
-from perpixel.export.onnx_file import quantize, write_onnx, write_openvino
-from perpixel.export.parity import (
+from perpixel.exporting.card import model_card
+from perpixel.exporting.metadata import describe
+from perpixel.exporting.onnx_file import quantize, write_onnx, write_openvino
+from perpixel.exporting.parity import (
     FIGURE_CHANGE,
     FIGURE_CHANGE_INT8,
     LARGEST_DIFFERENCE,
@@ -148,7 +148,8 @@ class _Exporter:
             if self.recipe.input.fit != "crop":  # the network sees one size whatever the image's is
                 raise
             size = self.image_hwc.shape[0], self.image_hwc.shape[1]
-            self.console.say(f"{error.what}; the file is fixed to {size[1]}x{size[0]} pixels")
+            why = f" ({error.details[0]})" if error.details else ""
+            self.console.say(f"{error.what}{why}; the file is fixed to {size[1]}x{size[0]} pixels")
             written = self._float_file(folder, size)
         return self._int8_file(folder, written, calibration) if calibration else written
 

@@ -18,11 +18,11 @@ from perpixel.evaluation.statistics import mean_interval
 from perpixel.evaluation.tables import by_class, headline_keys, number
 from perpixel.metrics import Reliability
 from perpixel.recipe import Recipe, dump_recipe
-from perpixel.report.pictures import picture_sections
-from perpixel.report.words import recipe_words
 from perpixel.reporting.curves import curves_png
 from perpixel.reporting.document import Block, Code, Document, Facts, Figure, Section, Table, Text
 from perpixel.reporting.plots import curve_png, matrix_png
+from perpixel.reports.pictures import picture_sections
+from perpixel.reports.words import recipe_words
 from perpixel.run import Run, read_rows
 from perpixel.tasks import Task, build_task
 

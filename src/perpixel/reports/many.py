@@ -9,10 +9,10 @@ from typing import Any
 from perpixel.evaluation.compare import Comparison, compare_stored
 from perpixel.evaluation.fronts import pareto_plot
 from perpixel.evaluation.tables import number
-from perpixel.report.run_report import scored_subsets
 from perpixel.reporting.curves import curves_png
 from perpixel.reporting.document import Code, Document, Figure, Section, Table, Text
 from perpixel.reporting.plots import points_png
+from perpixel.reports.run_report import scored_subsets
 from perpixel.run import Run, read_json, read_rows
 from perpixel.tasks import build_task
 

@@ -15,7 +15,8 @@ from perpixel.data.samples import Sample
 from perpixel.errors import PerpixelError
 from perpixel.evaluation.gallery import extremes
 from perpixel.evaluation.pairs import open_pairs
-from perpixel.inference.predictor import Predictor
+from perpixel.inference.base import ImagePredictor
+from perpixel.inference.opening import run_predictor
 from perpixel.reporting.document import Block, Section, Strip, Text
 from perpixel.run import Run
 
@@ -40,7 +41,7 @@ def picture_sections(
     ranked = sorted(finite, key=lambda id_: sign * finite[id_])
     title = f"Worst, middle and best images of {name}"
     try:
-        predictor = Predictor.from_run(run)
+        predictor = run_predictor(run)
         by_id = samples_of(run, predictor, name, stored, console)
         blocks: list[Block] = [Text(f"By {monitor}. The error picture shows: {predictor.task.error_legend}.")]
         for group, places in _chosen(ranked, finite).items():
@@ -64,7 +65,7 @@ def _chosen(ranked: Sequence[str], values: Mapping[str, float]) -> dict[str, lis
 
 
 def samples_of(
-    run: Run, predictor: Predictor, name: str, stored: Mapping[str, Any], console: Console
+    run: Run, predictor: ImagePredictor, name: str, stored: Mapping[str, Any], console: Console
 ) -> dict[str, Sample]:
     """The samples that an evaluation scored, by id; raises PerpixelError where they are out of reach."""
     protocol = stored["protocol"]
@@ -74,7 +75,7 @@ def samples_of(
     return {sample.id: sample for sample in pairs.samples}
 
 
-def panels(predictor: Predictor, sample: Sample) -> dict[str, NDArray[np.uint8]]:
+def panels(predictor: ImagePredictor, sample: Sample) -> dict[str, NDArray[np.uint8]]:
     """Input, truth, prediction and error of one sample."""
     task = predictor.task
     decoded = decode_samples([sample], task.decode_target, key=None, image_scale=task.image_scale)

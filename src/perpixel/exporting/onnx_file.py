@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.export import Dim
 
 from perpixel.errors import RunError
-from perpixel.export.graph import ExportGraph
+from perpixel.exporting.graph import ExportGraph
 from perpixel.inference.exported import missing
 from perpixel.inference.predictor import Predictor
 
@@ -189,7 +189,8 @@ def _quiet() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        rest = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(rest), contextlib.redirect_stderr(rest):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -64,8 +64,8 @@ class ExportGraph(nn.Module):
         if self.whole:
             longer, side = torch.sym_max(height, width), self.section.long_side  # type: ignore[no-untyped-call]
             assert side is not None
-            # Python rounds halves to the even number, this upwards: of such a tie the size differs by a pixel.
-            inner = [(2 * length * side + longer) // (2 * longer) for length in (height, width)]
+            sizes = [_rounded(length * side, longer) for length in (height, width)]
+            inner = [size + 1 // (size + 1) for size in sizes]  # at least 1
             return Axis.make(inner[0], height, inner[0]), Axis.make(inner[1], width, inner[1])
         size = self.section.size
         if self.section.fit == "resize":
@@ -93,6 +93,13 @@ class Axis(NamedTuple):
         exact = scaled if isinstance(scaled, Tensor) else _number(scaled)
         whole = exact.round().clamp(min=1)
         return cls(original, size, _number(original), whole, torch.floor((size - whole) / 2))
+
+
+def _rounded(dividend: int, divisor: int) -> int:
+    """The quotient as Python rounds it, halves to the even number, in whole numbers alone: it becomes a size."""
+    # Never of a negative number: the graph's division rounds towards 0.
+    up, down = (2 * dividend + divisor) // (2 * divisor), (2 * dividend + divisor - 1) // (2 * divisor)
+    return up - (up - down) * (up - up // 2 * 2)
 
 
 def _number(value: int) -> Tensor:

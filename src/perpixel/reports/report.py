@@ -7,11 +7,11 @@ from pathlib import Path
 
 from perpixel.console import Console
 from perpixel.errors import RequestError
-from perpixel.report.many import comparison_document, grid_document
-from perpixel.report.run_report import run_document
 from perpixel.reporting.document import Document
 from perpixel.reporting.html import to_html
 from perpixel.reporting.markdown import write_markdown
+from perpixel.reports.many import comparison_document, grid_document
+from perpixel.reports.run_report import run_document
 from perpixel.run import Run, write_atomic
 
 __all__ = ["report"]

@@ -1,5 +1,5 @@
 """Reports of runs, grids and comparisons: what a person reads."""
 
-from perpixel.report.report import report
+from perpixel.reports.report import report
 
 __all__ = ["report"]
