@@ -165,7 +165,7 @@ def test_many_classes_make_a_table_of_classes() -> None:
     assert head.splitlines()[2].split()[:2] == ["iou/road/path", "0.5000"]  # what is monitored leads
     assert sum("/" in line.split()[0] for line in head.splitlines() if line.strip()) == 1
     lines = table.splitlines()
-    assert lines[0] == "by class (sum over all valid pixels of the subset):"
+    assert lines[0] == "in parts (sum over all valid pixels of the subset):"
     rows = {line.split()[0]: line.split()[1:] for line in lines[-3:]}
     columns = [key.removesuffix("/sky") for key in evaluation.figures if key.endswith("/sky")]
     for name, cells in rows.items():

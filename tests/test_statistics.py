@@ -121,3 +121,7 @@ def test_the_interval_of_many_images_is_that_of_a_difference_from_zero() -> None
     assert mean_interval(values[:4]) is None
     assert mean_interval([math.nan] * 9) is None
     assert mean_interval(values[:9], ["one"] * 9) is None
+
+
+def test_two_groups_have_no_interval() -> None:
+    assert mean_interval(np.arange(20.0), ["one"] * 10 + ["two"] * 10) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,9 +92,10 @@ def slices_of(
     sign = 1 if higher else -1
     found = []
     for name, label, members, own_groups in parts:
-        interval = mean_interval(values[members], own_groups or None)
-        if interval is None:
+        if np.isfinite(values[members]).sum() < FEWEST:
             continue
+        unknown = (float(np.nanmean(values[members])), math.nan, math.nan)
+        interval = mean_interval(values[members], own_groups or None) or unknown
         worse = _wholly_worse(interval, whole, sign)
         if worse and len(parts) > 1:
             wider = mean_interval(values[members], own_groups or None, level=_LEVEL / len(parts))

@@ -15,6 +15,7 @@ RESAMPLES = 10_000
 _CHUNK = 1_000
 _LEVEL = 0.05
 _FEWEST = 5  # images that an interval is told of
+_FEWEST_GROUPS = 4  # of two or three no interval is worth telling
 _STUDENT_BELOW = 10  # groups
 _POWER_Z = 1.959964 + 0.841621  # two-sided level 5 %, power 80 %
 
@@ -98,7 +99,9 @@ def paired_difference(
 def mean_interval(
     values_n: Sequence[float] | NDArray[np.float64], groups: Sequence[str] | None = None, *, level: float = _LEVEL
 ) -> tuple[float, float, float] | None:
-    """(mean, low, high) of a figure of each image, with its 95 % interval; None of fewer than five images.
+    """(mean, low, high) of a figure of each image, with its 95 % interval.
+
+    None of fewer than five images or four groups.
 
     Arguments and interval are those of `paired_difference`, but of fewer than ten groups, whose resamples hardly
     vary at times, the interval is Student's. nan counts nowhere. ``level`` is the share of intervals that miss.
@@ -110,7 +113,7 @@ def mean_interval(
     names = list(groups) if groups is not None else [""] * len(values)
     sums_g, sizes_g = _group_sums(values[keep], [name for name, kept in zip(names, keep, strict=True) if kept])
     mean, count = float(values[keep].mean()), len(sums_g)
-    if count < 2:
+    if count < _FEWEST_GROUPS:
         return None
     error = float(_standard_error(sums_g, sizes_g))
     if count < _STUDENT_BELOW:

@@ -57,7 +57,7 @@ def _class_lines(evaluation: Evaluation) -> list[str]:
     averagings = dict.fromkeys(evaluation.infos[key].averaging for key in evaluation.figures if "/" in key)
     rows = [[name, *(number(figures.get(column)) for column in columns)] for name, figures in classes.items()]
     table = text_table(["class", *columns], rows)
-    return ["", f"by class ({'; '.join(averagings)}):", *table]
+    return ["", f"in parts ({'; '.join(averagings)}):", *table]
 
 
 def number(value: float | None) -> str:

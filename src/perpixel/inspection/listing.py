@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from perpixel.data.archives import unpack_missing
-from perpixel.data.samples import Sample, _match_template, list_samples
+from perpixel.data.samples import Sample, _match_template, _with_tables, list_samples
 from perpixel.errors import DataError
 from perpixel.inspection.finding import Finding
 from perpixel.inspection.look import ARRAY_ENDINGS, leaves_folder
@@ -80,7 +80,7 @@ def _complete_pairs(data: DataSection, root: Path) -> list[Sample]:
         if target.is_file():
             name = id_ if subset is None else f"{subset}/{id_}"
             pairs.setdefault(name, Sample(name, path, target, subset))
-    return [pairs[name] for name in sorted(pairs)]
+    return _with_tables([pairs[name] for name in sorted(pairs)], data.tables, root)
 
 
 def _target_of(data: DataSection, root: Path, id_: str, subset: str | None) -> Path:

@@ -86,6 +86,7 @@ def run_document(run: Run, console: Console) -> Document:
     leading = scored[0] if scored else None
     sections = [
         Section("Figures", _figures(scored, recipe)),
+        *([_meanings(leading)] if leading else []),
         *(_details(leading) if leading else []),
         *(_pictures(run, leading, console) if leading else []),
         Section("How it was trained", [Facts(recipe_words(recipe)), *_curves(run, recipe, task)]),
@@ -175,16 +176,21 @@ def _figures(scored: Sequence[Scored], recipe: Recipe) -> list[Block]:
         for key in keys
         if key in first.stored["meaning"]
     ]
-    caption = "At the images' original size; in brackets the 95 % interval (bootstrap over images or their groups)."
+    caption = "At the images' original size; in brackets the 95 % interval, unless there are fewer than four groups."
     blocks: list[Block] = [Table(headings, rows, caption)]
     classes = by_class(first.stored["figures"])
     if classes:
         columns = list(dict.fromkeys(figure for figures in classes.values() for figure in figures))
         table = [[name, *(number(figures.get(column)) for column in columns)] for name, figures in classes.items()]
         blocks.append(Table(["on " + first.name, *columns], table, "Figures in parts, over all pixels together."))
-    meanings = {key: info for key, info in first.stored["meaning"].items() if key in keys}
-    blocks.append(Facts([(key, f"{info['averaging']}. {info['description']}") for key, info in meanings.items()]))
     return blocks
+
+
+def _meanings(leading: Scored) -> Section:
+    meaning = leading.stored["meaning"]
+    keys = headline_keys(leading.stored["figures"])
+    told = [(key, f"{meaning[key]['averaging']}. {meaning[key]['description']}") for key in keys if key in meaning]
+    return Section("What the figures are", [Facts(told)], folded=True)
 
 
 def _details(leading: Scored) -> list[Section]:
