@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import planted_files
 import planted_maps
@@ -126,3 +127,17 @@ def test_several_targets_of_the_same_images_are_named(clean: dict[str, tuple[Pat
 
 def test_there_are_many_kinds() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 40
+
+
+def test_a_blank_picture_may_be_the_same_file_as_its_empty_mask(tmp_path: Path) -> None:
+    for number in range(12):
+        for folder in ("images", "masks"):
+            path = tmp_path / "train" / folder / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rng = np.random.default_rng(number)
+            picture_hw = (
+                rng.integers(0, 255, (24, 24)) if folder == "images" else 255 * (np.indices((24, 24))[0] > number)
+            )
+            Image.fromarray((picture_hw * (number > 0)).astype(np.uint8)).save(path)
+    inspection, _ = inspect_folder(tmp_path)
+    assert "pair-same-file" not in {finding.rule for finding in inspection.findings}

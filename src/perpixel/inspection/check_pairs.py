@@ -24,13 +24,14 @@ _AGREE = 0.06  # edges of image and target go together, if only a little
 
 
 def same_file(view: View) -> Iterator[Finding]:
-    """Image and target are one and the same file."""
+    """Image and target are one and the same file. Of a blank picture and its empty mask that is no wonder."""
     same = [
         record
         for record in view.records
-        if record.target_file and record.target_file.digest == record.image_file.digest
+        if record.target_file
+        and record.image_file.digest == record.target_file.digest != ""
+        and not (record.image and record.image.levels == 1)
     ]
-    same = [record for record in same if record.image_file.digest]
     if same:
         sentence = f"of {len(same)} pairs the target is a copy of the image."
         yield Finding.of(
