@@ -1,5 +1,11 @@
 """perpixel: from a folder of images and per-pixel maps to a model you can trust."""
 
+import os
+
+# OpenMP's threads wait for each other by spinning, unless told otherwise before torch loads it. Beside any other busy
+# process that makes a step several times slower (benchmarks/waiting.py); asleep they cost next to nothing.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from perpixel.api import (
     before_after,
     compare,
