@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perpixel.errors import RequestError
+from perpixel.models.dilated import train_dilated_in_float32
 from perpixel.models.freezing import encoder_stages
 from perpixel.models.restoration import RestorationNetwork
 from perpixel.models.splitting import can_split, decode, encode
@@ -60,9 +61,12 @@ class PixelModel(nn.Module):
         minimum_size: int = 32,
     ) -> None:
         super().__init__()
+        train_dilated_in_float32(network)
         self.network = network
         self.register_buffer("normalization_mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("normalization_std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        # Buffers come and go with files of weights; this stays what the network was built for.
+        self.declared_normalization = (tuple(map(float, mean)), tuple(map(float, std)))
         self.divisor = divisor
         self.minimum_size = minimum_size
         self.weights_report = WeightsReport(source="none")
