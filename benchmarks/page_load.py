@@ -33,9 +33,15 @@ def visit(address: str, run: str, content: bytes, until: float, seconds: list[fl
     with httpx.Client(timeout=120) as client:
         while time.monotonic() < until:
             began = time.monotonic()
-            answer = client.post(
-                f"{address}/api/predict", data={"run": run, "format": "png"}, files={"image": ("image.png", content)}
-            )
+            try:
+                answer = client.post(
+                    f"{address}/api/predict",
+                    data={"run": run, "format": "png"},
+                    files={"image": ("image.png", content)},
+                )
+            except httpx.HTTPError:  # no answer at all
+                codes.append(0)
+                continue
             codes.append(answer.status_code)
             if answer.status_code == 429:
                 time.sleep(float(answer.headers["retry-after"]))

@@ -29,7 +29,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
 SOFTWARE_GL = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-PATIENCE = 60_000  # milliseconds
+PATIENCE = 120_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,11 @@ def folder(tiny_run: Run, tiny_data: Path, tmp_path_factory: pytest.TempPathFact
     root = tmp_path_factory.mktemp("page")
     shutil.copytree(tiny_run.path, root / "runs" / "salt")
     shutil.copytree(tiny_run.path, root / "runs" / "other")
-    shutil.copytree(tiny_data, root / "salt")
+    api.ensemble([root / "runs" / "salt", root / "runs" / "other"], root / "runs" / "both")
+    api.export(root / "runs" / "salt", root / "runs" / "salt.safetensors", form="safetensors")
+    shutil.copytree(tiny_data, root / "open" / "salt")
+    for image in sorted((tiny_data / "train" / "images").iterdir())[:2]:
+        shutil.copy(image, root / "open")
     write_tiny_depth(root / "depth")
     api.train(depth_recipe(root / "depth", "training.epochs=1"), run=root / "runs" / "depth")
     write_pairs(root / "clean", scale=2)
@@ -60,13 +64,14 @@ def start(folder: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "tmp")}
     server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
     log.close()
-    for _ in range(240):
+    for _ in range(720):
         try:
             urllib.request.urlopen(f"{address}/api/health", timeout=5).close()
             return server, address
         except OSError:
             time.sleep(0.25)
             assert server.poll() is None, (folder / "log.txt").read_text()
+    server.kill()
     raise AssertionError("the server does not answer")
 
 
@@ -77,7 +82,7 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    server, address = start(folder, "--images", str(folder / "salt" / "train" / "images"))
+    server, address = start(folder, "--images", str(folder / "open"))
     yield address
     stop(server)
     assert not list((folder / "tmp").glob("perpixel-*"))
@@ -142,7 +147,7 @@ def salt_sample(folder: Path) -> tuple[Path, Path, dict[str, str]]:
     """Image, mask and evaluated figures of a validation image."""
     row = read_rows(folder / "runs/salt/evaluation/val/per_image.csv")[0]
     name = f"{row['sample']}.png"
-    return folder / "salt/train/images" / name, folder / "salt/train/masks" / name, row
+    return folder / "open/salt/train/images" / name, folder / "open/salt/train/masks" / name, row
 
 
 def test_segmentation(page: Any, address: str, folder: Path) -> None:
@@ -212,7 +217,11 @@ def test_restoration(page: Any, address: str, folder: Path) -> None:
     viewer(page, "one")
     give(page, "one-truth", folder / "clean/val/gt" / image.name.replace("n_", "gt_"))
     page.get_by_text("Figures of this image alone").wait_for()
-    assert "brightness_matched/psnr" in page.locator("#one-told").inner_text()
+    rows = read_rows(folder / "runs/clean/evaluation/val/per_image.csv")
+    row = next(row for row in rows if row["sample"].endswith(f"/{image.stem[2:]}"))
+    told = page.locator("#one-told").inner_text()
+    for key in ("psnr", "ssim", "brightness_matched/psnr"):
+        assert f"{key}\t{number(float(row[key]))}" in told
     seen = viewer(page, "one")
     assert seen.locator("#split").input_value() == "50"
     seen.locator("#split").fill("100")
@@ -221,6 +230,8 @@ def test_restoration(page: Any, address: str, folder: Path) -> None:
     assert color(page, "one", 0.3, 0.3) != left
     seen.locator("#right").select_option("matched")
     seen.get_by_text("as bright on average").wait_for()
+    seen.locator("#light").fill("4")
+    assert "brightness(4)" in (seen.locator("canvas").first.get_attribute("style") or "")
 
 
 def test_a_bad_file_is_answered_with_a_sentence(page: Any, address: str, folder: Path) -> None:
@@ -236,14 +247,15 @@ def test_a_program_asks_the_page(address: str, folder: Path) -> None:
     code = (
         "import sys; from gradio_client import Client, handle_file\n"
         "client = Client(sys.argv[1], verbose=False)\n"
-        "print(client.predict('salt', handle_file(sys.argv[2]), None, None, api_name='/predict')[0])"
+        "files, told = client.predict('salt.safetensors', handle_file(sys.argv[2]), None, api_name='/predict')\n"
+        "print(len(files), told['classes'][1]['class'])"
     )
     command = [sys.executable, "-c", code, address, str(salt_sample(folder)[0])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "<perpixel-viewer" in done.stdout, done.stderr
+    assert done.stdout == "6 salt\n", done.stderr
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "{folder}/runs/salt/recipe.yaml", "{folder}/salt/depths.csv"])
+@pytest.mark.parametrize("path", ["/etc/passwd", "{folder}/runs/salt/recipe.yaml", "{folder}/open/salt/depths.csv"])
 def test_files_of_the_machine_are_not_served(address: str, folder: Path, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{address}/gradio_api/file={path.format(folder=folder)}")
@@ -254,22 +266,50 @@ def test_files_of_the_machine_are_not_served(address: str, folder: Path, path: s
 def test_two_models(page: Any, address: str, folder: Path) -> None:
     visit(page, address, "salt", "two")
     page.locator("#two-second input").click()
-    page.get_by_role("option", name="other", exact=True).click()
+    page.get_by_role("option", name="both", exact=True).click()
     give(page, "two-image", salt_sample(folder)[0])
     seen = viewer(page, "two")
     seen.locator(".tag", has_text="A: salt").wait_for()
+    seen.locator(".tag", has_text="B: both").wait_for()
     page.get_by_text("different classes on 0.00%").wait_for()
+    seen.locator("#right").select_option("difference")
+    seen.get_by_text("white: the two name different classes").wait_for()
 
 
 def test_many_images(page: Any, address: str, folder: Path) -> None:
     visit(page, address, "salt", "many")
-    page.locator("#many-folder textarea, #many-folder input").first.fill(".")
+    page.locator("#many-folder textarea, #many-folder input").first.fill("salt/train/images")
     page.locator("#many-start").click()
     page.get_by_text("20 of 20 images predicted").wait_for()
     with page.expect_download() as download:
         page.get_by_role("link", name="predictions.zip").click()
     assert download.value.path().stat().st_size > 1000
     assert page.locator("#many-gallery img").count() >= 20
+
+
+def test_a_folder_is_given(page: Any, address: str, folder: Path) -> None:
+    visit(page, address, "salt.safetensors", "many")
+    page.locator("#card", has_text="exported file").wait_for()
+    page.locator("input[webkitdirectory]").set_input_files(str(folder / "open/salt/test/images"))
+    page.locator("#many-images", has_text=".png").wait_for()
+    page.locator("#many-start").click()
+    page.get_by_text("images predicted in").wait_for()
+    assert page.locator("#many-gallery img").count() > 1
+
+
+def test_an_example_and_a_data_set(page: Any, address: str) -> None:
+    visit(page, address, "both")
+    page.locator("#one-image").locator("xpath=../..").locator("xpath=..").get_by_role("button").locator(
+        "img"
+    ).first.click()
+    viewer(page, "one")
+    page.get_by_role("tab", name="Inspect").click()
+    page.locator("#inspect-folder input, #inspect-folder textarea").first.fill("salt")
+    page.locator("#inspect-start").click()
+    page.locator("#inspect-told").get_by_role("status").wait_for()
+    shown = page.frame_locator("#inspect-told iframe")
+    shown.get_by_role("heading", name="Inspection of salt").wait_for()
+    assert shown.locator(".pictures img").count() > 0
 
 
 def test_runs_and_the_address(page: Any, address: str) -> None:
@@ -279,6 +319,10 @@ def test_runs_and_the_address(page: Any, address: str) -> None:
     page.get_by_role("option", name="other", exact=True).click()
     page.get_by_text("Comparison on test").wait_for()
     assert page.locator("#runs-plot polyline").count() == 2
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Report of salt").click()
+    opened.value.get_by_role("heading", name="How it was trained").wait_for()
+    opened.value.close()
     page.get_by_role("tab", name="One image").click()
     page.wait_for_function("location.search.includes('tab=image')")
     assert "run=salt" in page.url

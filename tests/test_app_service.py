@@ -12,6 +12,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from starlette.testclient import TestClient
 
 from perpixel import api
 from perpixel.app.curves import curves
+from perpixel.app.files import INBOX
 from perpixel.app.guard import read_passwords
 from perpixel.app.http import add_files, build_api
 from perpixel.app.library import Library
-from perpixel.app.limits import BusyError, Limits, RefusedError
+from perpixel.app.limits import BusyError, Limits, RefusedError, SlowError
 from perpixel.app.prediction import Prediction
 from perpixel.app.scene import write_scene
 from perpixel.app.service import Service
@@ -36,6 +38,7 @@ from perpixel.app.uploads import safe_stem
 from perpixel.errors import DataError, RequestError
 from perpixel.evaluation.tables import number
 from perpixel.images import read_image
+from perpixel.inference.base import ImagePredictor
 from perpixel.run import Run, read_json, read_rows
 from test_depth_task import depth_recipe, write_tiny_depth
 from tiny import write_tiny
@@ -100,7 +103,7 @@ def test_figures_are_those_of_evaluate(client: TestClient, tiny_run: Run, sample
     expected = {
         key: float(value)
         for key, value in next(r for r in rows if r["sample"] == sample[0].stem).items()
-        if key != "sample"
+        if key not in ("sample", "group")
     }
     assert set(told["figures"]) == set(expected)
     shown = {key: number(value) for key, value in told["figures"].items()}
@@ -151,6 +154,9 @@ def test_an_empty_folder_predicts_nothing(tmp_path: Path) -> None:
 def test_openapi_is_there_and_pages_with_foreign_scripts_are_not(client: TestClient) -> None:
     paths = client.get("/api/openapi.json").json()["paths"]
     assert {"/api/health", "/api/runs", "/api/predict"} <= set(paths)
+    responses = paths["/api/predict"]["post"]["responses"]
+    assert {"200", "413", "422", "429", "503"} <= set(responses)
+    assert {"image/png", "application/json", "application/octet-stream"} == set(responses["200"]["content"])
     assert client.get("/docs").status_code == 404
     assert client.get("/redoc").status_code == 404
 
@@ -235,6 +241,13 @@ def gif(frames: int) -> bytes:
     return content.getvalue()
 
 
+def apng(frames: int) -> bytes:
+    content = io.BytesIO()
+    pictures = [Image.fromarray(np.full((8, 8), 40 * index, dtype=np.uint8)) for index in range(frames)]
+    pictures[0].save(content, format="PNG", save_all=True, append_images=pictures[1:])
+    return content.getvalue()
+
+
 def bomb(side: int) -> bytes:
     """A valid PNG of side x side black pixels, in a few kilobytes."""
 
@@ -273,6 +286,7 @@ HOSTILE = {
     "picture and archive": (lambda: with_zip(GREY), "second kind"),
     "picture and script": (lambda: GREY + b"<ScRiPt>alert(1)</script>", "second kind"),
     "picture and document": (lambda: GREY[:60] + b"%PDF-1.7" + GREY[60:], "second kind"),
+    "animated PNG": (lambda: apng(2), "holds 2 pictures"),
     "html": (lambda: b"<!doctype html><html></html>", "not a picture"),
     "postscript": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
 }
@@ -286,6 +300,14 @@ def test_hostile_uploads_are_refused_with_a_sentence(client: TestClient, kind: s
     assert sentence in answer.json()["error"]
     assert "/tmp" not in answer.text
     assert send(client, GREY).status_code == 200
+
+
+def test_names_of_uploads_lead_nowhere(client: TestClient, service: Service) -> None:
+    before = sorted(service.results.root.parent.iterdir())
+    files = {"image": ("../../evil/../photo.png", GREY)}
+    answer = client.post("/api/predict", data={"run": "salt"}, files=files)
+    assert answer.json()["image"] == "photo"
+    assert sorted(service.results.root.parent.iterdir()) == before
 
 
 def test_a_truth_is_looked_at_too(client: TestClient) -> None:
@@ -328,8 +350,9 @@ def test_decoding_is_bounded_in_time_and_goes_on_afterwards(service: Service, tm
     with pytest.raises(DataError, match="more time or memory"):
         service.decoder.read(path)
     service.decoder.seconds = patience
-    pixels_hwc, _ = service.decoder.read(path)
-    np.testing.assert_array_equal(pixels_hwc, read_image(path).pixels_hwc)
+    decoded = service.decoder.read(path)
+    np.testing.assert_array_equal(decoded.image_hwc, read_image(path).pixels_hwc)
+    assert decoded.focal_px is None
 
 
 @pytest.mark.parametrize(
@@ -360,7 +383,7 @@ def test_links_do_not_lead_out(runs: Path, tmp_path: Path) -> None:
     weights = root / "own" / "checkpoints" / "best.safetensors"
     weights.unlink()
     weights.symlink_to(runs / "salt" / "checkpoints" / "best.safetensors")
-    with pytest.raises(RefusedError, match="link"):
+    with pytest.raises(RefusedError, match="from elsewhere"):
         Library(root).open("own")
 
 
@@ -420,12 +443,29 @@ def test_files_of_passwords_are_checked_and_not_repeated(tmp_path: Path, content
     assert "secret" not in str(caught.value)
 
 
+@contextmanager
+def busy(service: Service, name: str) -> Iterator[None]:
+    """Another visitor is being served."""
+    begun, end = threading.Event(), threading.Event()
+
+    def work(_: ImagePredictor) -> None:
+        begun.set()
+        end.wait(30)
+
+    visitor = threading.Thread(target=service.models.call, args=(name, work))
+    visitor.start()
+    assert begun.wait(30)
+    yield
+    end.set()
+    visitor.join()
+
+
 def test_a_full_queue_says_when_to_come_again(runs: Path) -> None:
     service = Service(runs, limits=Limits(waiting=0))
     client = TestClient(build_api(service), base_url=HOME)
     try:
-        began = time.monotonic()
-        with service.models.use("salt", service.library.open("salt")):
+        with busy(service, "salt"):
+            began = time.monotonic()
             answer = send(client, GREY)
         assert answer.status_code == 429
         assert time.monotonic() - began < service.limits.seconds / 2  # at once, not when patience ends
@@ -437,27 +477,56 @@ def test_a_full_queue_says_when_to_come_again(runs: Path) -> None:
 
 
 def test_requests_take_turns_and_idle_models_leave(runs: Path) -> None:
-    service = Service(runs, limits=Limits(models=1, seconds=0.2))
+    service = Service(runs, limits=Limits(models=1))
     try:
-        salt = service.library.open("salt")
-        with service.models.use("salt", salt) as predictor, pytest.raises(BusyError), service.models.use("salt", salt):
-            pass
-        with service.models.use("nested/depth", service.library.open("nested/depth")):
-            pass
-        with service.models.use("salt", salt) as again:
-            assert again is not predictor
+        first = service.models.call("salt", lambda predictor: predictor)
+        service.models.call("nested/depth", lambda predictor: predictor)
+        assert service.models.call("salt", lambda predictor: predictor) is not first
+        service.models.limits = Limits(seconds=0.1)
+        with busy_for_long(service), pytest.raises(BusyError, match="already wait"):
+            service.models.call("salt", lambda _: None)
+        service.models.limits = Limits()
+        assert service.models.call("salt", lambda _: "again") == "again"
     finally:
         service.close()
+
+
+@contextmanager
+def busy_for_long(service: Service) -> Iterator[None]:
+    """Another visitor is being served, and has given up waiting."""
+    end = threading.Event()
+    with pytest.raises(SlowError):
+        service.models.call("salt", lambda _: end.wait(30))
+    yield
+    end.set()
+
+
+def test_a_request_ends_after_its_time(client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+    send(client, GREY)
+    monkeypatch.setattr(service.models, "limits", Limits(seconds=0.1))
+    monkeypatch.setattr(service, "_predict", lambda *_: end.wait(30))
+    answer = send(client, GREY)
+    end.set()
+    assert answer.status_code == 503
+    assert "smaller" in answer.json()["cure"]
+    monkeypatch.undo()
+    assert send(client, GREY).status_code == 200
 
 
 def test_results_are_removed_after_an_hour_and_when_there_are_too_many(runs: Path) -> None:
     service = Service(runs, limits=Limits(results=2))
     folders = [service.results.new() for _ in range(4)]
+    upload = service.results.root / INBOX / "gradio" / "hash" / "photo.png"
+    upload.parent.mkdir(parents=True)
+    upload.write_bytes(GREY)
     service.results.remove_old()
+    assert upload.exists()
     assert sum(folder.exists() for folder in folders) == 2
     newest = folders[-1].stat().st_mtime
     service.results.remove_old(now=newest + 3601)
     assert not any(folder.exists() for folder in folders)
+    assert not upload.exists()
     assert service.results.new().is_dir()
     service.close()
     assert not service.results.root.exists()

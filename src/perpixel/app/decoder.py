@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -20,11 +21,27 @@ from numpy.typing import NDArray
 
 from perpixel.errors import DataError
 from perpixel.images import image_size, read_image
+from perpixel.pointcloud import focal_length
 
-__all__ = ["Decoder"]
+__all__ = ["Decoded", "Decoder"]
 
 _MEMORY = 3 * 2**30  # bytes of address space
 _MODULE = "perpixel.app.decoder"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture.
+
+    Attributes:
+        image_hwc: as `perpixel.images.read_image` gives it.
+        notes: what had to be done to get there.
+        focal_px: the focal length in pixels that its EXIF data tell, if they do.
+    """
+
+    image_hwc: NDArray[Any]
+    notes: list[str]
+    focal_px: float | None
 
 
 class Decoder:
@@ -36,8 +53,8 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def read(self, path: Path, *, keep_16_bits: bool = False) -> tuple[NDArray[Any], list[str]]:
-        """image_hwc as `perpixel.images.read_image` gives it, and what had to be done to get there.
+    def read(self, path: Path, *, keep_16_bits: bool = False) -> Decoded:
+        """Decode a picture.
 
         Raises:
             DataError: what `read_image` says, too many pixels, or more memory or time than a picture may take.
@@ -55,7 +72,7 @@ class Decoder:
                 )
             if "what" in answer:
                 raise DataError(answer["what"], where=path.name, rule=answer["rule"], cure=answer["cure"])
-            return np.load(out, allow_pickle=False), answer["notes"]
+            return Decoded(np.load(out, allow_pickle=False), answer["notes"], answer["focal_px"])
         finally:
             out.unlink(missing_ok=True)
 
@@ -119,7 +136,7 @@ def _decode(task: dict[str, Any]) -> dict[str, Any]:
         return {"what": error.what, "rule": error.rule, "cure": error.cure}
     except MemoryError:
         return {"what": "the picture takes more memory than is given to one", "rule": None, "cure": None}
-    return {"notes": loaded.notes}
+    return {"notes": loaded.notes, "focal_px": focal_length(path, (height, width))}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from perpixel.app.limits import Limits
 from perpixel.app.prediction import Prediction
-from perpixel.pointcloud import Camera, camera_from_fov, depth_to_points, write_glb, write_ply
+from perpixel.pointcloud import Camera, depth_to_points, write_glb, write_ply
 from perpixel.run import write_json
 
 __all__ = ["Results", "write_clouds", "write_files", "write_zip"]
@@ -53,6 +53,9 @@ class Results:
     def remove_old(self, now: float | None = None) -> None:
         """Remove what is older than it may be, and what is too much."""
         now = time.time() if now is None else now
+        for path in (self.root / INBOX).rglob("*"):  # uploads, as the page takes them
+            if path.is_file() and now - _written(path) > self.limits.kept_seconds:
+                path.unlink(missing_ok=True)
         by_age = sorted((path for path in self.root.iterdir() if path.name != INBOX), key=_written)
         surplus = max(0, len(by_age) - self.limits.results)
         for position, path in enumerate(by_age):
@@ -91,16 +94,13 @@ def write_files(folder: Path, prediction: Prediction) -> list[Path]:
     return [*files, figures]
 
 
-def write_clouds(
-    folder: Path, prediction: Prediction, vertical_deg: float | None, horizontal_deg: float | None
-) -> list[Path]:
+def write_clouds(folder: Path, prediction: Prediction, camera: Camera) -> list[Path]:
     """PLY and GLB of at most two million points each, and last a PLY of at most 200,000 of them for looking at.
 
     Raises:
         DataError: no point.
     """
     depth_hw = prediction.prediction_hw
-    camera: Camera = camera_from_fov(*depth_hw.shape, vertical_deg=vertical_deg, horizontal_deg=horizontal_deg)
     valid_hw = np.isfinite(depth_hw)
     image_hwc = prediction.image_hwc
     colors_hwc = image_hwc if image_hwc.dtype == np.uint8 else (image_hwc // 257).astype(np.uint8)

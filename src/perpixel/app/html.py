@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from perpixel.app.library import Card
+from perpixel.app.cards import Card
 from perpixel.app.prediction import Prediction
 from perpixel.app.service import Published
 from perpixel.errors import PerpixelError
@@ -17,7 +17,7 @@ from perpixel.evaluation.tables import headline_keys, number
 from perpixel.metrics import MetricInfo
 from perpixel.tasks.view import ClassView
 
-__all__ = ["card", "cloud", "downloads", "empty", "error", "figures", "outcome", "table", "viewer"]
+__all__ = ["address", "card", "cloud", "downloads", "empty", "error", "figures", "outcome", "table", "viewer"]
 
 
 def empty(*lines: str) -> str:
@@ -41,30 +41,49 @@ def viewer(folder: Path) -> str:
 
 def cloud(file: Path) -> str:
     """A point cloud to turn."""
-    return f'<perpixel-cloud src="/results/{quote(file.parent.name)}/{quote(file.name)}"></perpixel-cloud>'
+    return f'<perpixel-cloud src="{address(file)}"></perpixel-cloud>'
+
+
+def address(file: Path) -> str:
+    """Where a file of a folder of results is found."""
+    return f"/results/{quote(file.parent.name)}/{quote(file.name)}"
 
 
 def card(told: Card) -> str:
-    """A run in short."""
-    facts = [("Model", f"{told.model}, {told.parameters / 1e6:.2f} million parameters, {told.megabytes:.1f} MB")]
+    """A model in short."""
+    count = f", {told.parameters / 1e6:.2f} million parameters" if told.parameters else ""
+    facts = [("Model", f"{told.model}{count}, {told.megabytes:.1f} MB"), ("Speed", told.speed)]
     facts += [("Trained", told.trained), ("On", told.data)]
+    facts += [(f"{told.monitor} ({name})", _figure(told, name)) for name in told.figures]
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts if value)
     if isinstance(told.view, ClassView):
-        facts.append(("Classes", ""))
-    facts += [
-        (f"{told.monitor} ({subset})", number(values.get(told.monitor))) for subset, values in told.figures.items()
-    ]
-    if told.interval:
-        subset, mean, low, high = told.interval
-        facts.append((f"mean over images ({subset})", f"{mean:.4f}, 95 % interval {low:.4f} to {high:.4f}"))
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value) or _swatches(told.view)}</dd>" for name, value in facts)
+        rows += f"<dt>Classes</dt><dd>{_swatches(told.view)}</dd>"
     warnings = "".join(f'<p class="pp-warning">Beware: {escape(text)}</p>' for text in told.warnings)
-    ready = "" if told.ready else '<p class="pp-warning">This run has no trained model yet: it predicts nothing.</p>'
-    none = "" if told.figures else "<p>Not evaluated yet: no figure says how good it is.</p>"
+    ready = "" if told.ready else '<p class="pp-warning">This run has no trained model here: it predicts nothing.</p>'
     return (
-        f'<section class="pp-card"><h2>{escape(told.name)}</h2><p>{escape(told.view.title)}</p>'
+        f'<section class="pp-card"><h2>{escape(told.name)}</h2>'
+        f"<p>{escape(told.view.title)} ({escape(told.form)})</p>"
         f"{ready}{warnings}<details><summary>Description</summary><p>{escape(told.description)}</p></details>"
-        f"<dl>{rows}</dl>{none}</section>"
+        f"<dl>{rows}</dl>{_all_figures(told)}</section>"
     )
+
+
+def _figure(told: Card, name: str) -> str:
+    """The monitored figure of an evaluation, with the interval of its mean over images."""
+    value, interval = told.figures[name].get(told.monitor), told.intervals.get(name)
+    if interval is None:
+        return number(value)
+    mean, low, high = interval
+    over = "" if value is not None and abs(mean - value) < 5e-5 else f"; mean over images {number(mean)}"
+    return f"{number(value)}{over}, 95 % interval {number(low)} to {number(high)}"
+
+
+def _all_figures(told: Card) -> str:
+    if not told.figures:
+        return "<p>Not evaluated yet: no figure says how good it is.</p>"
+    keys = dict.fromkeys(key for values in told.figures.values() for key in headline_keys(values, told.monitor))
+    rows = [[key, *(number(values.get(key)) for values in told.figures.values())] for key in keys]
+    return f"<details><summary>All figures</summary>{table(['figure', *told.figures], rows)}</details>"
 
 
 def outcome(published: Published) -> str:
@@ -81,9 +100,11 @@ def outcome(published: Published) -> str:
     ignored = prediction.ignored()
     if ignored:
         told.append(f"{ignored:.1%} of the truth is marked as unknown and counts in no figure; it is shown grey.")
+    if published.camera:
+        told.append(published.camera)
     told += [f"{note[:1].upper()}{note[1:]}." for note in prediction.notes]
     parts = [f"<p>{escape(' '.join(told))}</p>"]
-    parts += [figures([prediction]), classes(prediction), downloads(published.folder, published.files)]
+    parts += [figures([prediction]), classes(prediction), downloads(published.files)]
     return "".join(parts)
 
 
@@ -123,12 +144,9 @@ def classes(prediction: Prediction) -> str:
     return table(headings, cells, "By class; a dash where there is nothing to measure")
 
 
-def downloads(folder: Path, files: Iterable[Path]) -> str:
+def downloads(files: Iterable[Path]) -> str:
     """Links to files of a folder of results."""
-    links = "".join(
-        f'<li><a download href="/results/{quote(folder.name)}/{quote(file.name)}">{escape(file.name)}</a></li>'
-        for file in files
-    )
+    links = "".join(f'<li><a download href="{address(file)}">{escape(file.name)}</a></li>' for file in files)
     return f'<ul class="pp-downloads" aria-label="downloads">{links}</ul>' if links else ""
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import FastAPI, File, Form, Request, UploadFile
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi import FastAPI, File, Form, Query, Request, UploadFile
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
+from perpixel.app import html
 from perpixel.app.guard import Guard, TooLargeError
-from perpixel.app.limits import BusyError
+from perpixel.app.limits import BusyError, SlowError
 from perpixel.app.service import Service
 from perpixel.errors import PerpixelError, RequestError
 
@@ -26,6 +27,38 @@ _DESCRIPTION = (
     "Predictions of trained runs. The figures are those of `perpixel evaluate` on the same image. Errors are JSON with"
     " `error` (what happened) and `cure` (what to do); 429 says when to come again in `Retry-After`."
 )
+_JSON_ERROR = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "properties": {key: {"type": "string", "nullable": True} for key in ("error", "where", "rule", "cure")},
+            "required": ["error"],
+        }
+    }
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "the prediction, in the form that was asked for",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "image/png": {"schema": {"type": "string", "format": "binary"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+    413: {"description": "the request is too large", "content": _JSON_ERROR},
+    422: {"description": "no such run, or a file that is not read", "content": _JSON_ERROR},
+    429: {
+        "description": "too many wait for this model",
+        "content": _JSON_ERROR,
+        "headers": {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}},
+    },
+    503: {"description": "the prediction takes longer than a request may", "content": _JSON_ERROR},
+}
+# Reports are of this machine, but may quote names that come from elsewhere: their scripts can reach nothing.
+_ALONE = {
+    "content-security-policy": "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src"
+    " 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
+}
 
 
 def build_api(service: Service, *, passwords: Mapping[str, str] | None = None, loopback: bool = True) -> FastAPI:
@@ -47,15 +80,17 @@ def build_api(service: Service, *, passwords: Mapping[str, str] | None = None, l
 def _add_verbs(api: FastAPI, service: Service) -> None:
     @api.get("/api/health")
     def health() -> dict[str, Any]:
-        """Whether there is a run to predict with."""
+        """Whether there is a run to predict with: ``status`` is ``ok`` or ``no trained run``; ``runs`` counts them."""
         return service.health()
 
     @api.get("/api/runs")
     def runs() -> list[dict[str, Any]]:
-        """The runs by name: what they predict, their figures, what to beware of."""
+        """The runs, ensembles and exported files: what they predict (``view``), their ``figures`` by evaluation, the
+        mean of the ``monitor`` figure over images with its 95 % interval (``intervals``), and guards that failed
+        (``warnings``)."""
         return [_finite(service.library.card(name).as_dict()) for name in service.library.names()]
 
-    @api.post("/api/predict", response_class=Response)
+    @api.post("/api/predict", response_class=Response, responses=_RESPONSES)
     def predict(
         run: Annotated[str, Form(description="a name of /api/runs")],
         image: Annotated[UploadFile, File(description="PNG, JPEG, TIFF, WebP, BMP or GIF of one picture")],
@@ -97,7 +132,15 @@ def add_files(api: FastAPI, service: Service) -> None:
         path = service.results.find(token, name)
         if path is None:
             return JSONResponse({"error": "this result is gone: results are kept for an hour"}, 404)
-        return FileResponse(path, headers={"cache-control": "private, max-age=3600"})
+        alone = _ALONE if path.suffix == ".html" else {}
+        return FileResponse(path, headers={"cache-control": "private, max-age=3600"} | alone)
+
+    @api.get("/report", include_in_schema=False)
+    def report(run: Annotated[list[str], Query()]) -> Response:
+        try:
+            return HTMLResponse(service.report(run), headers=_ALONE)
+        except PerpixelError as problem:
+            return HTMLResponse(f"<!doctype html><title>perpixel</title>{html.error(problem)}", 422, headers=_ALONE)
 
     @api.get("/perpixel/{name}", include_in_schema=False)
     def static(name: str) -> Response:
@@ -116,6 +159,8 @@ def _told(request: Request, error: Exception) -> Response:
     content = {"error": error.what, "where": error.where, "rule": error.rule, "cure": error.cure}
     if isinstance(error, BusyError):
         return JSONResponse(content, 429, {"retry-after": str(error.seconds)})
+    if isinstance(error, SlowError):
+        return JSONResponse(content, 503)
     return JSONResponse(content, 422 if isinstance(error, RequestError) or error.exit_status == 2 else 500)
 
 

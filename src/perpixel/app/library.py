@@ -1,117 +1,97 @@
-"""The runs that may be looked at: those below one folder, and nothing that a link leads to elsewhere."""
+"""The models that may be looked at: runs and exported files below one folder; no link leads elsewhere."""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from perpixel.app.cards import Card, file_card, run_card
 from perpixel.app.limits import RefusedError
-from perpixel.errors import PerpixelError
-from perpixel.evaluation.evaluate import Evaluation, read_evaluation
-from perpixel.evaluation.guards import warnings_of
-from perpixel.evaluation.statistics import mean_interval
-from perpixel.run import Run, read_rows
-from perpixel.tasks import Task, build_task
-from perpixel.tasks.view import View
+from perpixel.recipe import Recipe, recipe_from_dict
+from perpixel.run import Run, read_json, read_rows
 
-__all__ = ["Card", "Library"]
+__all__ = ["Library"]
 
+_FILES = (".onnx", ".xml", ".safetensors")  # not .pt2, whose reader may unpickle
 _DEPTH = 3  # folders below the root: a grid holds its cells, and grids may stand in a folder
-_SUBSETS = ("test", "val")
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is told of a run before it is used.
-
-    Attributes:
-        figures: the monitored and other headline figures by subset.
-        interval: subset, mean of the monitored figure over the images, and its 95 % interval.
-        warnings: guards that failed.
-        ready: whether it has a trained model.
-    """
-
-    name: str
-    description: str
-    view: View
-    ready: bool
-    trained: str
-    model: str
-    megabytes: float
-    parameters: int
-    data: str
-    monitor: str
-    figures: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    interval: tuple[str, float, float, float] | None = None
-    warnings: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return vars(self) | {"view": vars(self.view)}
 
 
 class Library:
-    """Runs by name; a name is the path below the root, with slashes."""
+    """Runs, ensembles and exported files by name; a name is the path below the root, with slashes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
     def names(self) -> list[str]:
-        """Names of all runs with a recipe, in order; grids by their cells."""
-        return [path.relative_to(self.root).as_posix() for path in sorted(self._folders(self.root, _DEPTH))]
+        """Names of all runs with a recipe and of all exported files, in order; grids by their cells."""
+        return sorted(path.relative_to(self.root).as_posix() for path in self._models(self.root, _DEPTH))
+
+    def runs(self) -> list[str]:
+        """Names of what was trained: folders."""
+        return [name for name in self.names() if (self.root / name).is_dir()]
 
     def ready(self) -> list[str]:
-        """Names of the runs that have a trained model."""
-        return [name for name in self.names() if Run(self.root / name).best_path.is_file()]
+        """Names of what can predict."""
+        return [name for name in self.names() if self._is_ready(name)]
 
-    def open(self, name: str) -> Run:
-        """The run of this name.
+    def open(self, name: str) -> Path:
+        """The folder or file of this name, as `perpixel.inference.opening.open_predictor` takes it.
 
         Raises:
-            RefusedError: it is not one of `names`, or its weights are a link.
+            RefusedError: it is not one of `names`, or its weights, or those of its members, lie elsewhere.
         """
         if name not in self.names():
             raise RefusedError(
                 "there is no run of this name here",
                 where=name[:200],
-                rule="only the runs that are listed can be used.",
+                rule="only the runs and exported files that are listed can be used.",
                 cure="Choose one of the list.",
             )
-        run = Run(self.root / name)
-        for path in (run.recipe_path, run.best_path, run.decision_path, run.manifest_path):
-            if path.exists() and not path.resolve().is_relative_to(self.root):
-                raise RefusedError("this run holds a link to elsewhere", where=name, rule="links are not followed.")
-        return run
+        path = self.root / name
+        run = Run(path)
+        for file in (run.recipe_path, run.decision_path, run.manifest_path, *self.weights(name)):
+            if file.exists() and not file.resolve().is_relative_to(self.root):
+                raise RefusedError(
+                    "this run needs a file from elsewhere",
+                    where=name,
+                    rule=f"links and members are not followed out of {self.root.name}/.",
+                    cure="Copy what it needs below that folder.",
+                )
+        return path
+
+    def run(self, name: str) -> Run:
+        """The run of this name; raises RefusedError for what `open` refuses, and for an exported file."""
+        path = self.open(name)
+        if not path.is_dir():
+            raise RefusedError("this is an exported file, which has no history", where=name, cure="Choose its run.")
+        return Run(path)
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe that a run or a file was made by; raises what `open` does, and RecipeError or RunError."""
+        path = self.open(name)
+        if path.is_dir():
+            return Run(path).recipe
+        return recipe_from_dict(read_json(_sidecar(path))["metadata"]["recipe"], where=name)
+
+    def weights(self, name: str) -> list[Path]:
+        """The files that hold the weights: of an ensemble those of its members."""
+        path = self.root / name
+        if not path.is_dir():
+            return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+        members = Run(path).manifest.get("ensemble") or [path]
+        return [Run(Path(member)).best_path for member in members]
+
+    def changed(self, name: str) -> float:
+        """When the weights were written."""
+        return max((file.stat().st_mtime for file in self.weights(name) if file.is_file()), default=0.0)
 
     def card(self, name: str) -> Card:
-        """What is told of a run; raises what `open` does, and RecipeError or RunError for a damaged one."""
-        run = self.open(name)
-        recipe, manifest = run.recipe, run.manifest
-        task = build_task(recipe)
-        monitor = recipe.training.monitor
-        parameters = manifest.get("parameters") or {}
-        data = manifest.get("data") or {}
-        found = {subset: read for subset in _SUBSETS if (read := read_evaluation(run, subset))}
-        leading = next(iter(found), None)
-        return Card(
-            name=name,
-            description=recipe.description,
-            view=task.view(),
-            ready=run.best_path.is_file(),
-            trained=_trained(run, manifest),
-            model=f"{recipe.model.architecture}, {recipe.model.encoder}",
-            megabytes=run.best_path.stat().st_size / 1e6 if run.best_path.is_file() else 0.0,
-            parameters=sum(int(value) for value in parameters.values()),
-            data=f"{Path(str(data.get('root', '?'))).name}, {data.get('samples', '?')} pairs",
-            monitor=monitor,
-            figures={subset: read["figures"] for subset, read in found.items()},
-            interval=_interval(run, leading, monitor) if leading else None,
-            warnings=_warnings(found[leading], task, monitor) if leading else [],
-        )
+        """What is told of a model; raises what `recipe` raises."""
+        path, recipe = self.open(name), self.recipe(name)
+        megabytes = sum(file.stat().st_size for file in self.weights(name) if file.is_file()) / 1e6
+        if path.is_dir():
+            return run_card(name, Run(path), recipe, megabytes, ready=self._is_ready(name))
+        return file_card(name, path, recipe, megabytes, read_json(_sidecar(path)))
 
     def grids(self) -> dict[str, list[dict[str, str]]]:
         """Tables of finished grids by name, a row a cell."""
@@ -122,12 +102,21 @@ class Library:
             if (path / "grid.json").is_file() and (rows := read_rows(path / "table.csv"))
         }
 
-    def _folders(self, folder: Path, depth: int) -> Iterator[Path]:
+    def _is_ready(self, name: str) -> bool:
+        files = self.weights(name)
+        return all(file.is_file() and file.resolve().is_relative_to(self.root) for file in files)
+
+    def _models(self, folder: Path, depth: int) -> Iterator[Path]:
+        if folder.is_dir():
+            for path in folder.iterdir():
+                if path.suffix in _FILES and _sidecar(path).is_file() and path.is_file() and not path.is_symlink():
+                    yield path
         for path in self._children(folder):
-            if (path / "recipe.yaml").is_file():
+            trained = (path / "recipe.yaml").is_file()
+            if trained:
                 yield path
-            elif depth > 1:
-                yield from self._folders(path, depth - 1)
+            if depth > 1:
+                yield from self._models(path, 1 if trained else depth - 1)
 
     def _children(self, folder: Path) -> list[Path]:
         if not folder.is_dir():
@@ -135,36 +124,6 @@ class Library:
         return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != "."]
 
 
-def _trained(run: Run, manifest: dict[str, Any]) -> str:
-    if not run.best_path.is_file():
-        return "not trained yet"
-    day = time.strftime("%Y-%m-%d", time.localtime(run.best_path.stat().st_mtime))
-    epoch, seconds = manifest.get("best_epoch"), manifest.get("training_seconds")
-    told = [day, f"epoch {epoch}" if epoch else "", f"{seconds / 60:.0f} min of training" if seconds else ""]
-    state = [] if manifest.get("status") == "finished" else ["training is not finished"]
-    return ", ".join([*filter(None, told), *state])
-
-
-def _interval(run: Run, subset: str, monitor: str) -> tuple[str, float, float, float] | None:
-    """The mean over images with its 95 % interval, as `perpixel compare` has it."""
-    rows = read_rows(run.evaluation_dir(subset) / "per_image.csv")
-    groups = run.read_split()[1] if run.split_path.is_file() else {}
-    values = [float(row[monitor]) if row.get(monitor) else math.nan for row in rows]
-    found = mean_interval(values, [groups.get(row["sample"], "") for row in rows])
-    return None if found is None else (subset, *found)
-
-
-def _warnings(read: dict[str, Any], task: Task, monitor: str) -> list[str]:
-    def numbers(figures: dict[str, float | None]) -> dict[str, float]:
-        return {key: math.nan if value is None else value for key, value in figures.items()}
-
-    evaluation = Evaluation(
-        figures=numbers(read["figures"]),
-        per_image=[],
-        infos=task.metrics().infos(),
-        baselines={name: numbers(figures) for name, figures in read["baselines"].items()},
-    )
-    try:
-        return [sentence.removeprefix("WARNING: ") for sentence in warnings_of(evaluation, task, monitor)]
-    except (KeyError, PerpixelError):  # figures of an older version: they say nothing on these guards
-        return []
+def _sidecar(path: Path) -> Path:
+    """Metadata and figures of an exported file, as `perpixel export` leaves them; without it a file is not listed."""
+    return path.with_name(f"{path.name}.json")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from perpixel.errors import PerpixelError
 
-__all__ = ["BusyError", "Limits", "RefusedError"]
+__all__ = ["BusyError", "Limits", "RefusedError", "SlowError"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Limits:
         upload_bytes: of one file.
         pixels: of one picture.
         scores: numbers that the scores of one picture may hold, its pixels times the network's channels; float32.
-        seconds: that a request waits for a model, and that decoding a picture may take.
+        seconds: that a request may take in all, waiting included, and that decoding a picture may take.
         waiting: requests that wait for one model; more are turned away.
         models: that are kept in memory at once.
         files: in one call for many images.
@@ -51,4 +51,15 @@ class BusyError(PerpixelError):
             f"{waiting} requests already wait for this model",
             where=name,
             cure=f"try again in about {self.seconds} s.",
+        )
+
+
+class SlowError(PerpixelError):
+    """A request took longer than one may."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(
+            f"this takes longer than the {seconds:.0f} s that a request may take",
+            where=name,
+            cure="make the picture smaller, or use `perpixel predict`.",
         )

@@ -9,6 +9,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from perpixel.app import html
+from perpixel.app.page_inspect import add_inspect
 from perpixel.app.page_many import add_many
 from perpixel.app.page_one import add_one, examples
 from perpixel.app.page_runs import add_runs
@@ -18,7 +19,7 @@ from perpixel.errors import PerpixelError
 
 __all__ = ["build_page", "mount_page"]
 
-_TABS = ("image", "two", "many", "runs")
+_TABS = ("image", "two", "many", "runs", "inspect")
 _WAITING = 64  # events that wait in all
 _FONTS = ["system-ui", "sans-serif"]
 _HEAD = '<script defer src="/perpixel/viewer.js"></script><script defer src="/perpixel/cloud.js"></script>'
@@ -26,11 +27,8 @@ _HEAD = '<script defer src="/perpixel/viewer.js"></script><script defer src="/pe
 
 def build_page(service: Service) -> gr.Blocks:
     """All tabs; the run and the tab stand in the address."""
-    kept = int(service.limits.kept_seconds)
     page: gr.Blocks
-    with gr.Blocks(
-        title="perpixel", fill_width=True, analytics_enabled=False, delete_cache=(min(600, kept), kept)
-    ) as page:
+    with gr.Blocks(title="perpixel", fill_width=True, analytics_enabled=False) as page:
         gr.HTML(
             '<div class="pp-head"><h1>perpixel</h1><p>Look at a model, and at what it does to your images.</p></div>'
         )
@@ -49,7 +47,9 @@ def build_page(service: Service) -> gr.Blocks:
                     add_many(service, run)
                 with gr.Tab("Runs", id="runs") as fourth:
                     listed = add_runs(service)
-        for name, tab in zip(_TABS, (first, second, third, fourth), strict=True):
+                with gr.Tab("Inspect", id="inspect") as fifth:
+                    add_inspect(service)
+        for name, tab in zip(_TABS, (first, second, third, fourth, fifth), strict=True):
             tab.select(None, js=_remember("tab", f"'{name}'"), api_visibility="private")
         run.change(_card(service), run, told, api_visibility="private", show_progress="hidden")
         run.change(None, run, None, js=_remember("run", "value"), api_visibility="private")
@@ -103,7 +103,7 @@ def _start(service: Service) -> Any:
 
     def start(request: gr.Request) -> list[Any]:
         names = service.library.names()
-        ready = service.library.ready()
+        ready, runs = service.library.ready(), service.library.runs()
         asked = dict(request.query_params)
         name = asked.get("run") if asked.get("run") in names else next(iter([*ready, *names]), None)
         tab = asked.get("tab") if asked.get("tab") in _TABS else _TABS[0]
@@ -114,7 +114,7 @@ def _start(service: Service) -> Any:
             gr.Tabs(selected=tab),
             gr.Dropdown(choices=ready, value=name if name in ready else None),
             gr.Dropdown(choices=ready, value=other if other in ready else None),
-            gr.Dropdown(choices=names, value=[name] if name else []),
+            gr.Dropdown(choices=runs, value=[name] if name in runs else []),
         ]
 
     return start

@@ -30,8 +30,9 @@ Entry = dict[str, Any]
 def add_many(service: Service, run: gr.Dropdown) -> None:
     """Add the tab's parts."""
     with gr.Row():
-        images = gr.File(label="Images, or a folder of them", file_count="multiple", elem_id="many-images", height=180)
+        images = gr.File(label="Images", file_count="multiple", elem_id="many-images", height=180)
         truths = truth_upload("many-truths", "multiple")
+    whole = gr.UploadButton("Upload a folder", file_count="directory", size="sm", elem_id="many-upload")
     folder = gr.Textbox(
         label="Or a folder on the server",
         placeholder="a path below the folder that was opened with --images",
@@ -45,6 +46,7 @@ def add_many(service: Service, run: gr.Dropdown) -> None:
     told = gr.HTML(_START, elem_id="many-told")
     gallery = gr.Gallery(label="Predictions", columns=4, object_fit="contain", elem_id="many-gallery", visible=False)
     entries = gr.State([])
+    whole.upload(lambda files: files, whole, images, api_visibility="private", show_progress="hidden")
     working = start.click(
         _predict_all(service),
         [run, images, truths, folder, order],
@@ -73,7 +75,7 @@ def _predict_all(service: Service) -> Any:
         try:
             paths = [Path(path) for path in images] if images else service.folder_images(folder or "")
             out, problems, files, began = service.results.new(), [], [], time.monotonic()
-            monitor = service.library.open(name).recipe.training.monitor
+            monitor = service.library.recipe(name).training.monitor
             for image, found in service.predict_many(name, paths, [Path(path) for path in truths or ()]):
                 if isinstance(found, Prediction):
                     entries.append(_entry(out, found, monitor))
@@ -138,4 +140,4 @@ def _finished(out: Path, files: list[Path], problems: list[str], total: int, sec
     said = f"<p>{total - len(problems)} of {total} images predicted in {seconds:.1f} s.</p>"
     if problems:
         said += html.error(RequestError(f"{len(problems)} files cannot be read", details=problems[:20]))
-    return said + (html.downloads(out, [write_zip(out / "predictions.zip", files)]) if files else "")
+    return said + (html.downloads([write_zip(out / "predictions.zip", files)]) if files else "")

@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 
 from perpixel.app import html
-from perpixel.app.library import Card
+from perpixel.app.cards import Card
 from perpixel.app.service import Published, Service
 from perpixel.errors import PerpixelError
-from perpixel.tasks.view import DistanceView
+from perpixel.tasks.view import DistanceView, View
 
 __all__ = ["add_one", "examples", "image_upload", "path_of", "truth_upload"]
 
@@ -21,6 +21,7 @@ _START = html.empty(
     "Drop an image above, paste one, or take one with the camera.",
     "With its ground truth beside it you also see where the model is wrong.",
 )
+_ANGLE = "Give it above, and press Enter."
 
 
 def image_upload(name: str, label: str = "Image") -> gr.Image:
@@ -55,9 +56,8 @@ def add_one(service: Service, run: gr.Dropdown) -> None:
         truth = truth_upload("one-truth")
     angle = gr.Number(
         label="Horizontal field of view in degrees, for the point cloud",
-        info="Of the camera that took the image; a phone's main camera sees about 65.",
-        minimum=1,
-        maximum=179,
+        info="0: as the image's EXIF data say, else as the training data's camera. A phone's camera sees about 65.",
+        value=0,  # what Gradio makes of an empty field
         visible=False,
         elem_id="one-angle",
     )
@@ -70,23 +70,30 @@ def add_one(service: Service, run: gr.Dropdown) -> None:
     run.change(_ask_angle(service), run, angle, api_visibility="private", show_progress="hidden")
     gr.on(
         [again.click, image.change, truth.change, run.change, angle.submit],
-        _predict(service),
+        _shown(service),
         [run, image, truth, angle],
         [shown, told, cloud],
-        api_name="predict",
-        api_description="Predict an image with a run; gives the page's pieces. For maps and figures use /api/predict.",
+        api_visibility="private",
         trigger_mode="always_last",
+    )
+    gr.Button(visible=False).click(
+        _for_programs(service),
+        [run, image, truth],
+        [gr.File(file_count="multiple", visible=False), gr.JSON(visible=False)],
+        api_name="predict",
+        api_description="Predict an image with a run or an exported file, by its name; a truth may be None. Gives the"
+        " files that `perpixel predict` writes, and figures, classes and times.",
     )
 
 
 def _ask_angle(service: Service) -> Any:
-    """The field of view is asked where the model tells metres; what the run's data say stands in it."""
+    """The field of view is asked where the model tells metres."""
 
     def ask(name: str | None) -> Any:
         card = _card(service, name)
         if card is None or not isinstance(card.view, DistanceView) or not card.view.unit:
             return gr.Number(visible=False)
-        return gr.Number(visible=True, value=card.view.horizontal_fov_deg)
+        return gr.Number(visible=True)
 
     return ask
 
@@ -98,8 +105,8 @@ def _card(service: Service, name: str | None) -> Card | None:
         return None
 
 
-def _predict(service: Service) -> Any:
-    def predict(name: str | None, image: str | None, truth: str | None, angle: float | None) -> Any:
+def _shown(service: Service) -> Any:
+    def show(name: str | None, image: str | None, truth: str | None, angle: float | None) -> Any:
         if not name or not image:
             return _START, "", ""
         try:
@@ -108,8 +115,28 @@ def _predict(service: Service) -> Any:
             published: Published = service.publish(prediction, horizontal_deg=angle if valid else None)
         except PerpixelError as problem:
             return html.error(problem), "", ""
-        cloud = html.cloud(published.cloud) if published.cloud else ""
+        cloud = html.cloud(published.cloud) if published.cloud else _unknown_camera(prediction.view)
         return html.viewer(published.folder), html.outcome(published), cloud
+
+    return show
+
+
+def _unknown_camera(view: View) -> str:
+    if not (isinstance(view, DistanceView) and view.unit):
+        return ""
+    return html.empty("A point cloud needs the camera's field of view: neither the image nor the run tells it.", _ANGLE)
+
+
+def _for_programs(service: Service) -> Any:
+    def predict(name: str | None, image: str | None, truth: str | None) -> tuple[list[str], dict[str, Any]]:
+        if not name or not image:
+            raise gr.Error("Give the name of a run and an image.")
+        try:
+            prediction = service.predict(name, Path(image), Path(truth) if truth else None)
+            published = service.publish(prediction)
+        except PerpixelError as problem:
+            raise gr.Error(problem.text()) from None
+        return [str(file) for file in published.files], prediction.as_dict()
 
     return predict
 

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator
 from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 
 from perpixel.app import html
 from perpixel.app.curves import curves
-from perpixel.app.service import Service
+from perpixel.app.service import Service, common_subset
 from perpixel.errors import PerpixelError
 from perpixel.evaluation.compare import compare_stored
 from perpixel.evaluation.tables import number
@@ -70,7 +71,8 @@ def _show(service: Service) -> Any:
         }
         plot = curves(histories, figure or "")
         none = "" if plot else html.empty("These runs have no history yet.")
-        return plot, none + _evaluations(service, names) + _comparison(service, names) + _grids(service)
+        told = _evaluations(service, names) + _comparison(service, names) + _reports(service, names)
+        return plot, none + told + _grids(service)
 
     return show
 
@@ -78,7 +80,7 @@ def _show(service: Service) -> Any:
 def _opened(service: Service, names: list[str] | None) -> Iterator[tuple[str, Run]]:
     for name in names or ():
         try:
-            yield name, service.library.open(name)
+            yield name, service.library.run(name)
         except PerpixelError:  # it was removed since the list was made
             continue
 
@@ -91,8 +93,8 @@ def _evaluations(service: Service, names: list[str]) -> str:
         except PerpixelError:
             continue
         for subset, values in card.figures.items():
-            same = card.interval is not None and card.interval[0] == subset
-            told = f"{card.interval[2]:.4f} to {card.interval[3]:.4f}" if same and card.interval else "-"
+            interval = card.intervals.get(subset)
+            told = f"{interval[1]:.4f} to {interval[2]:.4f}" if interval else "-"
             rows.append([name, subset, card.monitor, number(values.get(card.monitor)), told])
     headings = ["run", "subset", "figure", "value", "95 % interval of the mean over images"]
     return html.table(headings, rows, "Evaluations") if rows else ""
@@ -103,7 +105,7 @@ def _comparison(service: Service, names: list[str]) -> str:
     runs = [run for _, run in _opened(service, names)]
     if len(runs) < 2:
         return ""
-    subset = "test" if all(run.evaluation_dir("test").is_dir() for run in runs) else "val"
+    subset = common_subset(runs)
     try:
         found = compare_stored(runs, subset)
     except PerpixelError as problem:
@@ -113,8 +115,21 @@ def _comparison(service: Service, names: list[str]) -> str:
     return f"<h3>Comparison on {subset}</h3><ul>{said}</ul>" if said else ""
 
 
+def _reports(service: Service, names: list[str]) -> str:
+    found = [name for name, _ in _opened(service, names)]
+    links = [_link(f"Report of {name}", name) for name in found]
+    links += [_link("Report of all these beside each other", *found)] if len(found) > 1 else []
+    return f'<h3>Reports</h3><ul class="pp-downloads" aria-label="reports">{"".join(links)}</ul>'
+
+
+def _link(text: str, *names: str) -> str:
+    address = escape("/report?" + urlencode([("run", name) for name in names]))
+    return f'<li><a href="{address}" target="_blank">{escape(text)}</a></li>'
+
+
 def _grids(service: Service) -> str:
     return "".join(
         html.table(list(rows[0]), [list(row.values()) for row in rows], f"Grid {name}")
+        + f'<ul class="pp-downloads">{_link(f"Report of the grid {name}", name)}</ul>'
         for name, rows in service.library.grids().items()
     )

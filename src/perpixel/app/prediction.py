@@ -14,8 +14,7 @@ from perpixel.app.limits import RefusedError
 from perpixel.errors import DataError
 from perpixel.evaluation.evaluate import finite
 from perpixel.evaluation.tables import by_class
-from perpixel.inference.predictor import Predictor
-from perpixel.inference.timing import NetworkClock, device_name
+from perpixel.inference.base import ImagePredictor
 from perpixel.tasks import Task
 from perpixel.tasks.view import ClassView, View
 
@@ -34,6 +33,7 @@ class Prediction:
         figures: the task's figures of this image alone, if a truth was given; as `perpixel evaluate` has them.
         seconds: ``network`` (the model alone, all views), ``all`` (reading, fitting, network, decision, figures).
         notes: what had to be done to the files.
+        focal_px: focal length in pixels of the image, where its EXIF data tell it.
     """
 
     run: str
@@ -49,6 +49,7 @@ class Prediction:
     seconds: dict[str, float]
     device: str
     notes: list[str] = field(default_factory=list)
+    focal_px: float | None = None
 
     @property
     def view(self) -> View:
@@ -106,7 +107,7 @@ class Prediction:
 
 
 def predict_image(
-    predictor: Predictor,
+    predictor: ImagePredictor,
     image_hwc: NDArray[Any],
     *,
     run: str,
@@ -115,6 +116,7 @@ def predict_image(
     began: float | None = None,
     largest: int | None = None,
     notes: list[str] | None = None,
+    focal_px: float | None = None,
 ) -> Prediction:
     """Predict an image and hold it against its truth.
 
@@ -122,6 +124,7 @@ def predict_image(
         truth: a target file of the run's data set's kind.
         began: `time.perf_counter` when the work on this image began; default: now.
         largest: how many numbers the scores may hold.
+        focal_px: focal length in pixels of the image, where it is known.
 
     Raises:
         RefusedError: the scores would hold too many numbers.
@@ -137,7 +140,7 @@ def predict_image(
             cure="Make it smaller, or use `perpixel predict`.",
         )
     notes = list(notes or ())
-    with NetworkClock(predictor) as clock:
+    with predictor.clock() as clock:
         scores_khw = predictor.scores([image_hwc])[0]
     prediction_hw = predictor.finalize(scores_khw)
     scores_khw = predictor.calibrated(scores_khw)
@@ -162,8 +165,9 @@ def predict_image(
         valid_hw=valid_hw,
         figures=figures,
         seconds={"network": round(clock.seconds, 5), "all": round(time.perf_counter() - began, 5)},
-        device=device_name(predictor.device),
+        device=predictor.device_name,
         notes=notes,
+        focal_px=focal_px,
     )
 
 

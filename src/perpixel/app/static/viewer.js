@@ -94,7 +94,7 @@ class Viewer extends HTMLElement {
   build(root) {
     const { scene } = this;
     this.by = Object.fromEntries(scene.layers.map((layer) => [layer.key, layer]));
-    this.state = { left: scene.left, right: scene.right, split: scene.split, opacity: scene.opacity, zoom: 1 };
+    this.state = { left: scene.left, right: scene.right, split: scene.split, opacity: scene.opacity, zoom: 1, light: 1 };
     const first = scene.layers.find((layer) => layer.type === "numbers");
     if (first) Object.assign(this.state, { near: first.range[0], far: first.range[1], colors: "cividis" });
     root.lastChild.remove();
@@ -134,7 +134,12 @@ class Viewer extends HTMLElement {
       this.slider("opacity", "Opacity", 0, 100, 1, (value) => `${value} %`),
       this.slider("zoom", "Zoom", 1, 12, 0.25, (value) => `${value} x`));
     const first = this.scene.layers.find((layer) => layer.type === "numbers");
-    if (!first) return box;
+    if (!first) {
+      // Pictures of the night are too dark to look at; values that are read stay what they are.
+      const lit = () => { this.canvas.style.filter = `brightness(${this.state.light})`; };
+      if (!this.scene.classes) box.append(this.slider("light", "Brightness", 1, 16, 0.5, (value) => `${value} x`, lit));
+      return box;
+    }
     const [low, high] = first.ends, step = (high - low) / 500 || 0.001, unit = this.scene.unit;
     const repaint = () => { this.scene.layers.forEach((layer) => this.paint(layer)); this.draw(); };
     const select = make("select", { id: "colors" });
@@ -337,3 +342,10 @@ class Viewer extends HTMLElement {
 }
 
 customElements.define("perpixel-viewer", Viewer);
+
+// Gradio gives pictures among examples no name that a screen reader could say.
+new MutationObserver(() => {
+  document.querySelectorAll("button.gallery-item").forEach((button, index) => {
+    if (!button.hasAttribute("aria-label")) button.setAttribute("aria-label", `Example ${index + 1}`);
+  });
+}).observe(document.documentElement, { childList: true, subtree: true });
