@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from perpixel import api, cli
-from perpixel.errors import RunError
+from perpixel.errors import RequestError, RunError
 from perpixel.images import write_image, write_label_map
 from perpixel.recipe import builtin_names
 from perpixel.run import Run
@@ -210,7 +210,7 @@ def test_evaluate_runs_on_several_data(perpixel: Command, tiny_run: Run, data: P
 @pytest.mark.parametrize("words", [["--debug", "train", "slat"], ["train", "slat", "--debug"]])
 def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["perpixel", *words])
-    with pytest.raises(api.RequestError, match="slat"):
+    with pytest.raises(RequestError, match="slat"):
         cli.main()
 
 
@@ -239,7 +239,7 @@ def test_a_wrong_synthesis(perpixel: Command) -> None:
     assert_refused(perpixel("synthesize", "salt", "--out", "x", "--count", 0), "at least 1")
     assert_refused(perpixel("synthesize", "salt", "--out", "x", "--count", 3, "--spp", 4), "salt has no --spp")
     assert_refused(perpixel("synthesize", "desert", "--out", "x", "--count", 3, "--size", "960"), "960x540")
-    assert_refused(perpixel("synthesize", "night", "--out", "x", "--count", 3), "--from DIR")
+    assert_refused(perpixel("synthesize", "night", "--out", "x", "--count", 3, "--spp", 4), "night has no --spp")
     assert_refused(perpixel("synthesize", "salt", "--out", "x", "--count", 3, "--from", "y"), "salt has no --from")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,14 @@ def test_two_runs_by_the_command(tmp_path: Path) -> None:
         for epochs in (1, 2)
     ]
     result = api.compare([run.path for run in runs], subset="val", console=Console())
-    items = result["comparisons"]["val"]
-    assert items[0]["figure"] == runs[0].recipe.training.monitor
-    assert {(item["first"], item["second"]) for item in items} == {("e1", "e2")}
-    values = [read_json(run.evaluation_dir("val") / "metrics.json")["figures"][items[0]["figure"]] for run in runs]
-    assert items[0]["difference"]["mean"] == pytest.approx(values[1] - values[0])
-    assert "e1" in result["table"]
+    items = result["val"]
+    assert items[0].figure == runs[0].recipe.training.monitor
+    assert {(item.first, item.second) for item in items} == {("e1", "e2")}
+    values = [read_json(run.evaluation_dir("val") / "metrics.json")["figures"][items[0].figure] for run in runs]
+    assert items[0].difference.mean == pytest.approx(values[1] - values[0])
+    assert items[0].sentence() in result.table()
+    assert escape(items[0].sentence()) in result._repr_html_()
+    assert f"{values[0]:.4f}" in runs[0]._repr_html_()
     with pytest.raises(RequestError, match="one run cannot be compared"):
         api.compare([runs[0].path], console=Console())
 

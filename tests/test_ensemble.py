@@ -82,8 +82,8 @@ def test_an_ensemble_is_used_as_a_run_is(tiny_run: Run, tmp_path: Path) -> None:
         ensemble.predict([read_image(samples[0].image).pixels_hwc])[0] == 1,
     )
     assert both.manifest["cost"]["operations_per_image"] == 2 * tiny_run.manifest["cost"]["operations_per_image"]
-    compared = api.compare([runs[0].path, both.path], subset="test")["comparisons"]
-    assert {item["second"] for items in compared.values() for item in items} == {"both"}
+    compared = api.compare([runs[0].path, both.path], subset="test")
+    assert {item.second for items in compared.values() for item in items} == {"both"}
 
 
 def test_folds_score_each_image_by_who_did_not_train_on_it(tiny_run: Run, tmp_path: Path) -> None:

@@ -99,8 +99,7 @@ def test_a_failed_guard_stands_above_the_answer(tiny_run: Run, tmp_path: Path) -
     run = Run(Path(shutil.copytree(tiny_run.path, tmp_path / "run")))
     path = run.evaluation_dir("test") / "metrics.json"
     stored = json.loads(path.read_text())
-    monitor = run.recipe.training.monitor
-    stored["figures"][monitor] = 0.01
+    stored["warnings"] = ["WARNING: the model is no better than a trivial prediction: by far"]
     path.write_text(json.dumps(stored))
     html = api.report(run.path, tmp_path / "r.html").read_text()
     assert "no better than a trivial prediction" in html
@@ -147,6 +146,16 @@ def test_a_grid_names_its_best_and_a_comparison_its_verdict(tiny_data: Path, tmp
     text = " ".join(page_of(api.report(cells, tmp_path / "two.html")).words)
     assert "lovasz" in text
     assert "cannot be told apart" in text or "is better than" in text or "is worse than" in text
+
+
+def test_figures_alone_are_those_of_the_markdown(tiny_run: Run, tmp_path: Path) -> None:
+    api.report(tiny_run.path, tmp_path / "page.md")
+    api.report(tiny_run.path, tmp_path / "figures", figures=True)
+    written = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in (tmp_path / "page").iterdir()}
+    assert written
+    with pytest.raises(RequestError, match="writes into a folder"):
+        api.report(tiny_run.path, tmp_path / "figures.html", figures=True)
 
 
 @pytest.mark.parametrize("out", ["r.pdf", "r"])

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from perpixel import api, console
-from perpixel.errors import PerpixelError, RequestError
+from perpixel import cli_options as given
+from perpixel.errors import PerpixelError
 
 app = typer.Typer(
     name="perpixel",
@@ -23,14 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE|FILE", help="a built-in recipe, or a YAML file")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder; a grid folder stands for its best run")]
-Data = Annotated[Path | None, typer.Option("--data", help="the data folder")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key; repeatable")]
-RunOption = Annotated[Path | None, typer.Option("--run", help="the folder to write; default: the next free runs/NAME")]
-Resume = Annotated[bool, typer.Option("--resume", help="continue where it stopped")]
-Force = Annotated[bool, typer.Option("--force", help="train in spite of errors in the data; the run remembers them")]
-Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error; may stand anywhere")]
 _LINE_WIDTH = 120
 
 
@@ -44,7 +37,7 @@ Version = Annotated[bool, typer.Option("--version", help="show the version", cal
 
 
 @app.callback()
-def _common(debug: Debug = False, version: Version = False) -> None:
+def _common(debug: given.Debug = False, version: Version = False) -> None:
     pass
 
 
@@ -64,37 +57,22 @@ def synthesize(
     out: Annotated[Path, typer.Option("--out", help="the folder to write")],
     count: Annotated[int, typer.Option("--count", help="number of images; of salt, of training images")],
     seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same files")] = 0,
-    size: Annotated[
-        str | None,
-        typer.Option("--size", metavar="WIDTHxHEIGHT", help="of desert 960x540, night 512x320, objects 256x256"),
-    ] = None,
-    place: Annotated[str | None, typer.Option("--place", help="desert: A, B or C; default: all three, mixed")] = None,
-    spp: Annotated[int | None, typer.Option("--spp", help="desert, objects: rays a pixel; default 16")] = None,
-    processes: Annotated[int | None, typer.Option("--processes", help="desert, objects: drawn at once")] = None,
-    style: Annotated[str | None, typer.Option("--style", help="objects: before a sky (default), or in a room")] = None,
-    encoding: Annotated[
-        str | None, typer.Option("--encoding", help="objects: metric (default; millimetres) or srgb-radial (system 5)")
-    ] = None,
-    captures: Annotated[int | None, typer.Option("--captures", help="objects: images of one scene; default 15")] = None,
-    source: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="night: folder of photographs")] = None,
-    scale: Annotated[int | None, typer.Option("--scale", help="night: the dark picture is so much smaller")] = None,
-    truth: Annotated[str | None, typer.Option("--truth", help="night: clean pictures as dark, or of the day")] = None,
+    size: given.Size = None,
+    place: given.Place = None,
+    spp: given.RaysPerPixel = None,
+    processes: given.Processes = None,
+    style: given.Style = None,
+    encoding: given.Encoding = None,
+    captures: given.Captures = None,
+    source: given.From = None,
+    scale: given.Scale = None,
+    truth: given.NightTruth = None,
 ) -> None:
     """Write a synthetic data set in the layout of the real one; the same call continues a killed one."""
-    options: dict[str, Any] = {"size": _size(size), "place": place, "spp": spp, "processes": processes}
+    options: dict[str, Any] = {"size": given.as_size(size), "place": place, "spp": spp, "processes": processes}
     options |= {"source": source, "scale": scale, "truth": truth}
     options |= {"style": style, "encoding": encoding, "captures": captures}
     typer.echo(api.synthesize(kind, out, count=count, seed=seed, console=console.terminal(), **options))
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    """``960x540`` as (width, height)."""
-    if text is None:
-        return None
-    width, times, height = text.partition("x")
-    if not (times and width.isdecimal() and height.isdecimal()):
-        raise RequestError(f"--size is {text!r}", rule="a size is WIDTHxHEIGHT in pixels, such as 960x540.")
-    return int(width), int(height)
 
 
 @app.command()
@@ -102,7 +80,7 @@ def inspect(
     source: Annotated[
         str, typer.Argument(metavar="DIR|RECIPE", help="a bare folder, a built-in recipe, or a YAML file")
     ],
-    data: Data = None,
+    data: given.Data = None,
     report: Annotated[Path | None, typer.Option("--report", metavar="HTML", help="a page with pictures")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of sentences")] = False,
     fix_recipe: Annotated[
@@ -131,22 +109,46 @@ def init(
 
 @app.command()
 def train(
-    recipe: RecipeName,
-    data: Data = None,
-    overrides: Overrides = None,
-    run: RunOption = None,
-    resume: Resume = False,
-    force: Force = False,
+    recipe: given.RecipeName,
+    data: given.Data = None,
+    overrides: given.Overrides = None,
+    run: given.RunOption = None,
+    resume: given.Resume = False,
+    force: given.Force = False,
+    devices: given.Devices = None,
+    nodes: given.Nodes = None,
+    launcher: given.Launcher = "local",
+    time: given.Time = None,
+    partition: given.Partition = None,
+    gpus: given.Gpus = None,
+    dry_run: given.DryRun = False,
 ) -> None:
     """Train a recipe, after a quick look at its data; Ctrl-C leaves a run that --resume continues."""
-    shown = console.terminal()
-    done = api.train(recipe, data=data, overrides=overrides or (), run=run, resume=resume, force=force, console=shown)
+    slurm = api.Slurm.asked(launcher, time=time, partition=partition, gpus=gpus, dry_run=dry_run)
+    settings = overrides or ()
+    if slurm is not None and dry_run:
+        typer.echo(api.sbatch_script(recipe, slurm=slurm, overrides=settings, run=run, resume=resume))
+        return
+    done = api.train(
+        recipe,
+        data=data,
+        overrides=settings,
+        run=run,
+        resume=resume,
+        force=force,
+        devices=devices,
+        nodes=nodes,
+        slurm=slurm,
+        console=console.terminal(),
+    )
     typer.echo(done.path)
 
 
 @app.command()
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run folders, or grid folders for their best")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN|FILE...", help="run folders, grid folders, or exported files")
+    ],
     subset: Annotated[str, typer.Option("--subset", help="val or test")] = "val",
     data: Annotated[
         list[Path] | None,
@@ -158,7 +160,7 @@ def evaluate(
 ) -> None:
     """The figures of a run on a subset or on other data; several runs or data sets in one table, with drops."""
     result = api.evaluate(runs, subset=subset, data=data, uncertainty=uncertainty, console=console.terminal())
-    typer.echo(result["table"])
+    typer.echo(console.in_red(result["table"]))  # without colours where it is piped
 
 
 @app.command()
@@ -171,30 +173,33 @@ def compare(
     ] = None,
 ) -> None:
     """Which run is better on the same images, by how much, and how sure that is."""
-    typer.echo(api.compare(runs, subset=subset, data=data, console=console.terminal())["table"])
+    typer.echo(api.compare(runs, subset=subset, data=data, console=console.terminal()).table())
 
 
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="a run, a grid, or several runs to compare")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="a .html or .md file")] = Path("report.html"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="a .html or .md file; with --figures a folder")
+    ] = Path("report.html"),
     subset: Annotated[str, typer.Option(help="of several runs: the subset that they are compared on")] = "test",
+    figures: Annotated[bool, typer.Option("--figures", help="the pictures and plots alone, as PNGs")] = False,
 ) -> None:
     """Write a page that a person reads from top to bottom: the answer, what it rests on, pictures, how to repeat it."""
-    typer.echo(f"written: {api.report(runs, out, subset=subset, console=console.terminal())}")
+    typer.echo(f"written: {api.report(runs, out, subset=subset, figures=figures, console=console.terminal())}")
 
 
 @app.command()
 def before_after(
-    recipe: RecipeName,
-    data: Data = None,
+    recipe: given.RecipeName,
+    data: given.Data = None,
     other: Annotated[
         list[Path] | None, typer.Option("--other", help="other data to compare on, as evaluate takes them; repeatable")
     ] = None,
-    overrides: Overrides = None,
-    run: RunOption = None,
-    resume: Resume = False,
-    force: Force = False,
+    overrides: given.Overrides = None,
+    run: given.RunOption = None,
+    resume: given.Resume = False,
+    force: given.Force = False,
 ) -> None:
     """Score a recipe's starting weights, fine-tune them, score again: what changed, with intervals and pictures."""
     folder = api.before_after(
@@ -207,7 +212,7 @@ def before_after(
         force=force,
         console=console.terminal(),
     )
-    typer.echo((folder / "before_after.md").read_text(encoding="utf-8"))
+    typer.echo(console.in_red((folder / "before_after.md").read_text(encoding="utf-8")))
 
 
 @app.command()
@@ -236,41 +241,97 @@ def predict(
 
 @app.command()
 def grid(
-    recipe: RecipeName,
+    recipe: given.RecipeName,
     vary: Annotated[list[str], typer.Option("--vary", metavar="KEY=V,V", help="an axis of the grid; repeatable")],
-    data: Data = None,
-    overrides: Overrides = None,
-    run: RunOption = None,
-    resume: Resume = False,
-    force: Force = False,
+    data: given.Data = None,
+    overrides: given.Overrides = None,
+    run: given.RunOption = None,
+    resume: given.Resume = False,
+    force: given.Force = False,
+    launcher: given.Launcher = "local",
+    time: given.Time = None,
+    partition: given.Partition = None,
+    gpus: given.Gpus = None,
+    dry_run: given.DryRun = False,
 ) -> None:
     """Train every combination and compare them: a table, one plot of the curves, the best of all."""
-    shown, settings = console.terminal(), overrides or ()
-    folder = api.grid(recipe, vary, data=data, overrides=settings, run=run, resume=resume, force=force, console=shown)
+    slurm = api.Slurm.asked(launcher, time=time, partition=partition, gpus=gpus, dry_run=dry_run)
+    settings = overrides or ()
+    if slurm is not None and dry_run:
+        typer.echo(api.sbatch_script(recipe, vary, slurm=slurm, overrides=settings, run=run, resume=resume))
+        return
+    folder = api.grid(
+        recipe,
+        vary,
+        data=data,
+        overrides=settings,
+        run=run,
+        resume=resume,
+        force=force,
+        slurm=slurm,
+        console=console.terminal(),
+    )
+    typer.echo((folder / "table.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+def search(
+    recipe: given.RecipeName,
+    over: Annotated[
+        list[str],
+        typer.Option("--over", metavar="KEY=RANGE", help="1e-4..1e-2 log, 4..32, or values: a,b; repeatable"),
+    ],
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="how many in all")] = None,
+    budget: Annotated[float | None, typer.Option("--budget", metavar="HOURS", help="no trial begins later")] = None,
+    pruner: Annotated[str, typer.Option("--pruner", help="ends poor trials: median, hyperband or none")] = "median",
+    data: given.Data = None,
+    overrides: given.Overrides = None,
+    run: given.RunOption = None,
+    resume: given.Resume = False,
+    force: given.Force = False,
+) -> None:
+    """Let Optuna choose values of recipe keys; poor trials end early. Results as those of a grid; needs [search]."""
+    folder = api.search(
+        recipe,
+        over,
+        trials=trials,
+        hours=budget,
+        pruner=pruner,
+        data=data,
+        overrides=overrides or (),
+        run=run,
+        resume=resume,
+        force=force,
+        console=console.terminal(),
+    )
     typer.echo((folder / "table.md").read_text(encoding="utf-8"))
 
 
 @app.command()
 def export(
-    run: RunFolder,
-    out: Annotated[Path, typer.Option("--out", help="the file to write: .onnx, or .xml of OpenVINO")],
-    form: Annotated[str, typer.Option("--format", help="onnx or openvino")] = "onnx",
+    run: given.RunFolder,
+    out: Annotated[Path, typer.Option("--out", help="the file to write: .onnx, .xml, .pt2 or .safetensors")],
+    form: Annotated[str, typer.Option("--format", help="onnx, openvino, torch-export or safetensors")] = "onnx",
     int8: Annotated[bool, typer.Option("--int8", help="the network in whole numbers of 8 bits")] = False,
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", metavar="DIR", help="of --int8: images like those it will see")
     ] = None,
-    data: Data = None,
+    fastest: Annotated[
+        bool, typer.Option("--fastest", help="measure what this machine has, write the fastest; --out without ending")
+    ] = False,
+    data: given.Data = None,
 ) -> None:
-    """One file from pixels to prediction that needs no torch, checked against the run; predict takes it like a run."""
-    api.export(run, out, form=form, int8=int8, calibrate=calibrate, data=data, console=console.terminal())
-    typer.echo(out)
+    """One file from pixels to prediction, checked against the run; predict and evaluate take it like a run."""
+    shown = console.terminal()
+    done = api.export(run, out, form=form, int8=int8, calibrate=calibrate, fastest=fastest, data=data, console=shown)
+    typer.echo(out.with_name(done["file"]))
 
 
 @app.command()
 def submit(
-    run: RunFolder,
+    run: given.RunFolder,
     out: Annotated[Path, typer.Option("--out", help="the CSV to write")],
-    data: Data = None,
+    data: given.Data = None,
 ) -> None:
     """Predict the unlabelled images and write the competition's submission, read back and compared."""
     typer.echo(api.submit(run, out, data=data, console=console.terminal()))
@@ -285,16 +346,13 @@ def pack(
     typer.echo(api.pack(run, out))
 
 
-Runs = Annotated[Path, typer.Option("--runs", help="the folder whose runs are served")]
-Images = Annotated[Path | None, typer.Option("--images", help="a folder of images that visitors may choose from")]
-Host = Annotated[str, typer.Option("--host", help="the address to listen at")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535)]
-Auth = Annotated[Path | None, typer.Option("--auth", metavar="FILE", help="a line name:password for each visitor")]
-
-
 @app.command()
 def page(
-    runs: Runs = api.RUNS, images: Images = None, host: Host = "127.0.0.1", port: Port = 7860, auth: Auth = None
+    runs: given.Runs = api.RUNS,
+    images: given.Images = None,
+    host: given.Host = "127.0.0.1",
+    port: given.Port = 7860,
+    auth: given.Auth = None,
 ) -> None:
     """A page to look at runs, and at what they do to your images; needs the extra perpixel[page]."""
     from perpixel.app.server import serve as serve_app
@@ -303,7 +361,9 @@ def page(
 
 
 @app.command()
-def serve(runs: Runs = api.RUNS, host: Host = "127.0.0.1", port: Port = 7860, auth: Auth = None) -> None:
+def serve(
+    runs: given.Runs = api.RUNS, host: given.Host = "127.0.0.1", port: given.Port = 7860, auth: given.Auth = None
+) -> None:
     """The same without pictures: HTTP under /api, described by /api/openapi.json."""
     from perpixel.app.server import serve as serve_app
 

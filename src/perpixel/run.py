@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perpixel.errors import RequestError, RunError
+from perpixel.notebook import notebook_html
 from perpixel.recipe import Recipe, dump_recipe, load_recipe
 
 
@@ -113,6 +114,18 @@ class Run:
         if not self.manifest_path.is_file():
             return {}
         return dict(read_json(self.manifest_path))
+
+    def _repr_html_(self) -> str:
+        """The run in a notebook: what it is, and its monitored figure on every subset that was scored."""
+        monitor, rows = self.recipe.training.monitor, []
+        for path in sorted(self.path.glob("evaluation/*/metrics.json")):
+            stored = read_json(path)
+            value = (stored.get("figures") or {}).get(monitor)
+            images = (stored.get("protocol") or {}).get("images", "")
+            rows.append([path.parent.name, str(images), "" if value is None else f"{value:.4f}"])
+        status = str(self.manifest.get("status", "not begun"))
+        sentences = [f"recipe {self.recipe.name}, {status}"]
+        return notebook_html(str(self.path), sentences, ["subset", "images", monitor], rows)
 
     @property
     def finished(self) -> bool:

@@ -11,11 +11,12 @@ from typing import Any
 
 from perpixel.console import Console
 from perpixel.errors import RequestError
-from perpixel.evaluation.evaluate import read_evaluation
+from perpixel.evaluation.evaluate import read_evaluation, read_groups
 from perpixel.evaluation.fronts import pareto_plot
 from perpixel.evaluation.several import evaluate_several
 from perpixel.evaluation.statistics import PairedDifference, holm, paired_difference
 from perpixel.evaluation.tables import number, text_table
+from perpixel.notebook import notebook_html
 from perpixel.run import Run, read_rows, write_atomic
 
 _SAME = ("pairs", "images", "size", "fingerprint")
@@ -65,9 +66,7 @@ class Comparison:
         return {key: _finite(value) for key, value in values.items()}
 
 
-def compare_runs(
-    runs: Sequence[Run], *, subset: str, data: Sequence[Path], console: Console
-) -> dict[str, list[Comparison]]:
+def compare_runs(runs: Sequence[Run], *, subset: str, data: Sequence[Path], console: Console) -> Compared:
     """Score all runs on the same images and compare each pair of them.
 
     Returns:
@@ -83,7 +82,7 @@ def compare_runs(
     names: dict[str, list[str]] = {}  # by run, in their order; the n-th of each run are the same data
     for row in rows:
         names.setdefault(row["run"], []).append(row["evaluation"])
-    found = {}
+    found = Compared()
     for place, first_name in enumerate(next(iter(names.values()))):
         scored = [_Scored.read(run, own[place], title) for run, (title, own) in zip(runs, names.items(), strict=True)]
         found[first_name] = compare_scored(scored, runs[0].recipe.training.monitor)
@@ -111,14 +110,13 @@ class _Scored:
         rows = read_rows(run.evaluation_dir(name) / "per_image.csv")
         if stored is None or not rows:
             raise RequestError(f"this run has no evaluation {name!r}", where=run.path)
-        groups = run.read_split()[1] if run.split_path.is_file() else {}
         return cls(
             title,
             stored["protocol"],
             stored["figures"],
             stored["meaning"],
             {row["sample"]: row for row in rows},
-            groups,
+            dict(zip((row["sample"] for row in rows), read_groups(run, name, rows), strict=True)),
         )
 
     def values(self, figure: str, ids: Sequence[str]) -> list[float]:
@@ -173,9 +171,31 @@ def compare_scored(scored: Sequence[_Scored], monitor: str) -> list[Comparison]:
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
     """The sentence of the first figure of each pair, then a row a figure."""
-    leading = [item for item in comparisons if item.figure == comparisons[0].figure] if comparisons else []
-    heading = ["figure", "first", "second", "first run", "second run", "difference", "from", "to", "p", "verdict"]
-    rows = [
+    return "\n".join([*_leading_sentences(comparisons), "", *text_table(_HEADINGS, _rows(comparisons), left=3)])
+
+
+class Compared(dict[str, list[Comparison]]):
+    """Comparisons by name of the data; in a notebook they show themselves."""
+
+    def table(self) -> str:
+        """All of it as text."""
+        return "\n\n".join(f"{name}:\n{comparison_table(items)}" for name, items in self.items())
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            notebook_html(name, _leading_sentences(items), _HEADINGS, _rows(items)) for name, items in self.items()
+        )
+
+
+_HEADINGS = ("figure", "first", "second", "first run", "second run", "difference", "from", "to", "p", "verdict")
+
+
+def _leading_sentences(comparisons: Sequence[Comparison]) -> list[str]:
+    return [item.sentence() for item in comparisons if item.figure == comparisons[0].figure]
+
+
+def _rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    return [
         [
             item.figure,
             item.first,
@@ -190,7 +210,6 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
         ]
         for item in comparisons
     ]
-    return "\n".join([*(item.sentence() for item in leading), "", *text_table(heading, rows, left=3)])
 
 
 def _require_same(first: _Scored, other: _Scored) -> None:

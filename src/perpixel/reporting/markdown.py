@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from perpixel.reporting.document import Block, Code, Document, Facts, Figure, Strip, Table, Text
+from perpixel.reporting.document import Block, Code, Document, Facts, Figure, Section, Strip, Table, Text
 from perpixel.run import write_atomic
 
-__all__ = ["markdown_table", "write_markdown"]
+__all__ = ["markdown_table", "write_figures", "write_markdown"]
 
 _HIGHEST = 200  # pixels of a strip
 _GAP = 6
@@ -30,10 +30,26 @@ def write_markdown(path: Path, document: Document) -> None:
         lines += [sentence, ""]
     for section in document.sections:
         lines += [f"## {section.title}", ""]
-        stem = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-")
         for number, block in enumerate(section.blocks, start=1):
-            lines += [*_block(block, folder, f"{stem}-{number}.png"), ""]
+            lines += [*_block(block, folder, _png_name(section, number)), ""]
     write_atomic(path, "\n".join(lines).rstrip() + "\n")
+
+
+def write_figures(folder: Path, document: Document) -> int:
+    """Write the plots and pictures alone; how many there were."""
+    found = [
+        (_png_name(section, number), block)
+        for section in document.sections
+        for number, block in enumerate(section.blocks, start=1)
+        if isinstance(block, Figure | Strip)
+    ]
+    for name, block in found:
+        list(_block(block, folder, name))  # writes the picture; its lines are not wanted
+    return len(found)
+
+
+def _png_name(section: Section, number: int) -> str:
+    return f"{re.sub(r'[^a-z0-9]+', '-', section.title.lower()).strip('-')}-{number}.png"
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:

@@ -17,7 +17,7 @@ from perpixel.evaluation.gallery import extremes
 from perpixel.evaluation.pairs import open_pairs
 from perpixel.inference.base import ImagePredictor
 from perpixel.inference.opening import run_predictor
-from perpixel.reporting.document import Block, Section, Strip, Text
+from perpixel.reporting.document import Block, Figure, Section, Strip, Text
 from perpixel.run import Run
 
 __all__ = ["picture_sections", "samples_of"]
@@ -51,7 +51,16 @@ def picture_sections(
     except (PerpixelError, KeyError) as error:
         told = error.what if isinstance(error, PerpixelError) else f"{error} is not among them any more"
         return [Section(title, [Text(f"No pictures: the data are not where this run was scored on them ({told}).")])]
-    return [Section(title, blocks)]
+    return [Section(title, [*_close_ups(run, name), *blocks])]
+
+
+def _close_ups(run: Run, name: str) -> list[Block]:
+    """The picture that a training left of what it makes of its darkest, worst and middle images."""
+    path = run.evaluation_dir(name) / "close_ups.png"
+    if not path.is_file():
+        return []
+    alt = "parts of the darkest, the worst and the middle images: as they came, as predicted, as they should be"
+    return [Figure(path.read_bytes(), alt, "Before and after, where the error is largest; all equally exposed.")]
 
 
 def _chosen(ranked: Sequence[str], values: Mapping[str, float]) -> dict[str, list[str]]:

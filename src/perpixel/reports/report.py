@@ -9,7 +9,7 @@ from perpixel.console import Console
 from perpixel.errors import RequestError
 from perpixel.reporting.document import Document
 from perpixel.reporting.html import to_html
-from perpixel.reporting.markdown import write_markdown
+from perpixel.reporting.markdown import write_figures, write_markdown
 from perpixel.reports.many import comparison_document, grid_document
 from perpixel.reports.run_report import run_document
 from perpixel.run import Run, write_atomic
@@ -17,16 +17,19 @@ from perpixel.run import Run, write_atomic
 __all__ = ["report"]
 
 
-def report(paths: Sequence[Path], out: Path, *, subset: str = "test", console: Console) -> Path:
+def report(paths: Sequence[Path], out: Path, *, subset: str = "test", figures: bool = False, console: Console) -> Path:
     """Write the report of a run, of a grid, of a fine-tuning before and after, or of several runs side by side.
 
     Args:
         out: ``.html``: one file that holds everything; ``.md``: Markdown, with its pictures in a folder beside it.
+        figures: ``out`` is a folder, and pictures and plots alone are written into it.
         subset: whose stored evaluations are compared, of several runs.
 
     Raises:
         RequestError: no run there, another ending, or runs that were not scored on the same images.
     """
+    if figures:
+        return _figures(paths, out, subset, console)
     if out.suffix not in (".html", ".md"):
         raise RequestError("a report is .html or .md", where=out, cure="name it report.html.")
     if out.is_dir():
@@ -36,6 +39,14 @@ def report(paths: Sequence[Path], out: Path, *, subset: str = "test", console: C
         write_markdown(out, document)
     else:
         write_atomic(out, to_html(document))
+    return out
+
+
+def _figures(paths: Sequence[Path], out: Path, subset: str, console: Console) -> Path:
+    if out.suffix or out.is_file():
+        raise RequestError("--figures writes into a folder, and this is a file", where=out, cure="--out figures")
+    if not write_figures(out, _document(paths, subset, console)):
+        raise RequestError("there is nothing to draw yet", where=paths[0], cure="perpixel evaluate comes first.")
     return out
 
 

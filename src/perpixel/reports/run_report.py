@@ -12,8 +12,8 @@ from typing import Any
 
 from perpixel.console import Console
 from perpixel.evaluation.calibration import calibration_line, reliability_plot
-from perpixel.evaluation.evaluate import Evaluation, read_evaluation
-from perpixel.evaluation.guards import warnings_of
+from perpixel.evaluation.evaluate import read_evaluation, read_groups
+from perpixel.evaluation.guards import run_warnings
 from perpixel.evaluation.statistics import mean_interval
 from perpixel.evaluation.tables import by_class, headline_keys, number
 from perpixel.metrics import Reliability
@@ -69,18 +69,17 @@ def scored_subsets(run: Run) -> list[Scored]:
     folder = run.path / "evaluation"
     names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     names.sort(key=lambda name: _SUBSETS.index(name) if name in _SUBSETS else len(_SUBSETS))
-    groups = run.read_split()[1] if run.split_path.is_file() else {}
     found = []
     for name in names:
         stored = read_evaluation(run, name)
         rows = read_rows(run.evaluation_dir(name) / "per_image.csv")
         if stored is not None:
-            found.append(Scored(name, stored, rows, [groups.get(row["sample"], "") for row in rows]))
+            found.append(Scored(name, stored, rows, read_groups(run, name, rows)))
     return found
 
 
-def run_document(run: Run, console: Console) -> Document:
-    """The report of one run."""
+def run_document(run: Run, console: Console, *, pictures: bool = True) -> Document:
+    """The report of one run; without ``pictures`` its data are not read."""
     recipe, manifest, scored = run.recipe, run.manifest, scored_subsets(run)
     task = build_task(recipe)
     leading = scored[0] if scored else None
@@ -88,7 +87,7 @@ def run_document(run: Run, console: Console) -> Document:
         Section("Figures", _figures(scored, recipe)),
         *([_meanings(leading)] if leading else []),
         *(_details(leading) if leading else []),
-        *(_pictures(run, leading, console) if leading else []),
+        *(_pictures(run, leading, console) if leading and pictures else []),
         Section("How it was trained", [Facts(recipe_words(recipe)), *_curves(run, recipe, task)]),
         Section("The data", _data(run, task)),
         Section("Cost", [Facts(_cost(run, manifest))]),
@@ -98,7 +97,7 @@ def run_document(run: Run, console: Console) -> Document:
     return Document(
         f"{recipe.name}: {task.view().title}",
         _answer(leading, recipe, manifest),
-        _warnings(leading, task, recipe, manifest),
+        _warnings(leading, run),
         [section for section in sections if section.blocks],
     )
 
@@ -137,26 +136,10 @@ def _against_baselines(leading: Scored, monitor: str) -> list[str]:
     return [f"Trivial predictions reach: {told}."] if told else []
 
 
-def _warnings(leading: Scored | None, task: Task, recipe: Recipe, manifest: Mapping[str, Any]) -> list[str]:
-    found = []
-    if manifest.get("status") != "finished":
-        found.append(f"the training is not finished (status: {manifest.get('status', 'none')}).")
-    if manifest.get("bad_steps"):
-        found.append(f"{manifest['bad_steps']} steps of the training were skipped: their loss was not finite.")
-    if leading is None:
-        return found
-    evaluation = Evaluation(
-        figures=_numbers(leading.stored["figures"]),
-        per_image=[],
-        infos=task.metrics().infos(),
-        baselines={name: _numbers(figures) for name, figures in leading.stored["baselines"].items()},
-    )
-    said = warnings_of(evaluation, task, recipe.training.monitor)
+def _warnings(leading: Scored | None, run: Run) -> list[str]:
+    found = [] if run.finished else [f"the training is not finished (status: {run.manifest.get('status', 'none')})."]
+    said = [*(leading.stored.get("warnings", ()) if leading else ()), *run_warnings(run)]
     return [*(sentence.removeprefix("WARNING: ") for sentence in said), *found]
-
-
-def _numbers(figures: Mapping[str, float | None]) -> dict[str, float]:
-    return {key: math.nan if value is None else value for key, value in figures.items()}
 
 
 def _figures(scored: Sequence[Scored], recipe: Recipe) -> list[Block]:
