@@ -299,7 +299,7 @@ def _(root: Path, recipe: Recipe) -> None:
     each(root, "train/gt/*", lambda pixels: np.roll(pixels, (12, -16), axis=(0, 1)), 5)
 
 
-@fault("lowlight", "pair-exchanged")
+@fault("lowlight", "pair-exchanged", "restoration-scene")
 def _(root: Path, recipe: Recipe) -> None:
     """Two clean images exchanged."""
     paths = files(root, "train/gt/*")
@@ -339,7 +339,7 @@ def _(root: Path, recipe: Recipe) -> None:
     each(root, "*/gt/*", lambda pixels: (pixels.astype(float) * 2.2).clip(0, 255).astype(np.uint8))
 
 
-@fault("lowlight", "restoration-swapped")
+@fault("lowlight", "restoration-swapped", "restoration-darker")
 def _(root: Path, recipe: Recipe) -> Recipe:
     """Dark and clean sides swapped, at one size."""
     _same_size(root)
@@ -347,6 +347,48 @@ def _(root: Path, recipe: Recipe) -> Recipe:
         number = path.stem.removeprefix("gt_")
         swap(path, next(path.parents[1].glob(f"{path.parents[1].name}/*_{number}.png")))
     return with_values(recipe, target={"scale": 1})
+
+
+@fault("lowlight", "restoration-darker")
+def _(root: Path, recipe: Recipe) -> None:
+    """Clean images darker than the dark ones."""
+    each(root, "*/gt/*", lambda pixels: (pixels * 0.05).astype(np.uint8))
+
+
+@fault("lowlight", "restoration-darker")
+def _(root: Path, recipe: Recipe) -> None:
+    """One clean image darker than its dark one."""
+    each(root, "*/gt/*", lambda pixels: (pixels * 0.05).astype(np.uint8), 1)
+
+
+@fault("lowlight", "restoration-scene")
+def _(root: Path, recipe: Recipe) -> None:
+    """One clean image of another scene."""
+    path = files(root, "train/gt/*")[5]
+    pixels = cv2.imread(str(path))
+    cv2.imwrite(str(path), cv2.resize(pixels[::-1, ::-1], None, fx=1.5, fy=1.5)[: pixels.shape[0], : pixels.shape[1]])
+
+
+@fault("lowlight", "pair-size")
+def _(root: Path, recipe: Recipe) -> None:
+    """One clean image of another factor."""
+    path = files(root, "train/gt/*")[5]
+    cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+
+
+@fault("lowlight", "pair-shift-some")
+def _(root: Path, recipe: Recipe) -> None:
+    """One clean image shifted by some pixels."""
+    each(root, "train/gt/*", lambda pixels: np.roll(pixels, (8, 12), axis=(0, 1)), 1)
+
+
+@fault("lowlight", "pair-next")
+def _(root: Path, recipe: Recipe) -> None:
+    """Clean images of the training folder shifted by one in the list."""
+    paths = files(root, "train/gt/*")
+    contents = [path.read_bytes() for path in paths]
+    for number, path in enumerate(paths):
+        path.write_bytes(contents[(number + 1) % len(paths)])
 
 
 @fault("lowlight", "split-clean-copies")

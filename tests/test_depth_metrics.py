@@ -406,7 +406,7 @@ def judged(predictions: list[NDArray[Any]], targets: list[NDArray[Any]], **optio
         predictions_on_a_clamp(figures["share_at_clamp"]),
         inverted(figures["rank_correlation"]),
         wrong_unit(figures["median_ratio"]),
-        predictions_that_do_not_vary(predictions),
+        predictions_that_do_not_vary(figures["variation_inside"], figures["variation_between"]),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -464,10 +464,22 @@ def test_predictions_that_do_not_see_the_input(scenes: Scenes) -> None:
     predictions, targets = scenes
     rng = np.random.default_rng(1)
     same_map = [predictions[0] * (1 + rng.normal(0, 1e-5, predictions[0].shape)) for _ in targets]
-    assert "the same: the model does not look" in (predictions_that_do_not_vary(same_map) or "")
+    assert any("the same: the model does not look" in sentence for sentence in judged(same_map, targets))
     flat = [np.full(target.shape, 2.0 + index) for index, target in enumerate(targets)]
-    assert "Every predicted map is flat" in (predictions_that_do_not_vary(flat) or "")
-    assert "flat" in (predictions_that_do_not_vary([np.zeros((4, 4))]) or "")
-    assert predictions_that_do_not_vary(predictions[:1]) is None and predictions_that_do_not_vary([]) is None
-    assert predictions_that_do_not_vary([predictions[0], predictions[0][:4]]) is None  # sizes differ
-    assert any("the same" in sentence for sentence in judged(same_map, targets))
+    assert any("Every predicted map is flat" in sentence for sentence in judged(flat, targets))
+    assert judged(predictions[:1], targets[:1]) == []  # a single image has no others to differ from
+    assert predictions_that_do_not_vary(math.nan, math.nan) is None
+
+
+def test_variation_by_hand() -> None:
+    """At each place 2 and 4 m: their range over their middle is 2/3; places without truth do not count."""
+    metrics = DepthMetrics(maximum_m=10.0)
+    truth_hw = np.full((20, 30), 3.0)
+    valid_hw = np.ones((20, 30), dtype=bool)
+    valid_hw[:, :6] = False
+    for value in (2.0, 4.0):
+        predicted_hw = np.full((20, 30), value)
+        predicted_hw[:, :6] = 9.0 - value
+        metrics.update(predicted_hw, truth_hw, valid_hw)
+    figures = metrics.compute()
+    assert math.isclose(figures["variation_between"], 2 / 3) and figures["variation_inside"] == 0

@@ -226,6 +226,7 @@ def test_baselines_are_the_median_and_the_mean_map() -> None:
         (lambda truth: 10 * truth, "times the truth"),
         (lambda truth: 6 - truth, "far is predicted near"),
         (lambda truth: np.full_like(truth, 50.0), "sit on a clamp"),
+        (lambda truth: np.full_like(truth, 2.5), "is flat"),
     ],
 )
 def test_planted_defects_are_told(spoil: Any, sentence: str) -> None:
@@ -316,3 +317,18 @@ def test_truth_and_prediction_share_their_colours() -> None:
     doubled = task.panels(image_hwc, 2 * truth_hw, truth_hw)
     np.testing.assert_array_equal(doubled["truth"], panels["truth"])
     assert doubled["error"].sum() > panels["error"].sum()
+
+
+def test_a_loss_of_logarithms_needs_depth_above_0() -> None:
+    """An untrained network puts out metres below 0: their logarithm is no number, and is refused before it is."""
+    ordinary = torch.nn.Conv2d(3, 1, 1)
+    depth_task = build_task(depth_recipe("x", "loss.name=l1 + 0.5*log_gradient", output="metres"))
+    with pytest.raises(RequestError, match=r"(?s)log_gradient take the logarithm .* set target.output=log"):
+        depth_task.require_network(ordinary)
+    warm = ("loss.name=l1", "loss.warm_start=silog", "loss.warm_start_epochs=1")
+    with pytest.raises(RequestError, match="silog"):
+        build_task(depth_recipe("x", *warm, output="metres")).require_network(ordinary)
+    build_task(depth_recipe("x", "loss.name=l1 + berhu", output="metres")).require_network(ordinary)
+    build_task(depth_recipe("x", "loss.name=silog", output="log")).require_network(ordinary)
+    ordinary.output_kind = "metric"  # type: ignore[assignment]  # networks of metres put out none below 0
+    depth_task.require_network(ordinary)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
 import time
@@ -11,6 +13,7 @@ from typing import TextIO
 _LINE_SECONDS = 10.0
 _REDRAW_SECONDS = 0.2
 _ERASE = "\r\x1b[2K"
+_WARNING = re.compile(r"^.*\bWARNING: .*$", re.MULTILINE)
 
 
 class Console:
@@ -32,7 +35,7 @@ class Console:
         """One or more finished lines."""
         self._close_line()
         if self.stream is not None:
-            print(text, file=self.stream, flush=True)
+            print(in_red(text) if self._live else text, file=self.stream, flush=True)
         if self.log_file is not None:
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
             with self.log_file.open("a", encoding="utf-8") as file:
@@ -73,6 +76,11 @@ class Console:
         if self._open_line and self.stream is not None:
             self.stream.write(_ERASE)
             self._open_line = False
+
+
+def in_red(text: str) -> str:
+    """The text for a terminal: lines with a WARNING are red, unless the variable NO_COLOR is set."""
+    return text if os.environ.get("NO_COLOR") else _WARNING.sub("\x1b[1;31m\\g<0>\x1b[0m", text)
 
 
 def terminal() -> Console:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class Batch:
 
 
 class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
-    """Fitted and augmented samples of one epoch."""
+    """Fitted and augmented samples of one epoch; ``augmentations`` are those of positions that have their own."""
 
     def __init__(
         self,
@@ -43,8 +43,10 @@ class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
         epoch: int,
         zoom_divides: bool = False,
         image_scale: int | None = None,
+        augmentations: Mapping[int, AugmentationSection] | None = None,
     ) -> None:
         self.decoded, self.ids, self.positions = decoded, ids, positions
+        self.augmentations = augmentations or {}
         self.input_section, self.augmentation, self.fill = input_section.at_epoch(epoch), augmentation, fill
         self.seed, self.epoch, self.zoom_divides, self.image_scale = seed, epoch, zoom_divides, image_scale
 
@@ -55,12 +57,13 @@ class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
         position = self.positions[index]
         image_hwc, target_hw = self.decoded.image(position), self.decoded.target(position)
         generator = sample_generator(self.seed, self.epoch, self.ids[position])
+        augmentation = self.augmentations.get(position, self.augmentation)
         if self.image_scale is not None:
             size = self.input_section.size
             image_hwc, target_hw = paired_crop(image_hwc, target_hw, size, self.image_scale, generator)
-            return *augment(image_hwc, target_hw, self.augmentation, generator), self.ids[position]
+            return *augment(image_hwc, target_hw, augmentation, generator), self.ids[position]
         if self.input_section.fit == "crop":
-            rows, columns, fit = plan_crop(target_hw, self.input_section, self.augmentation, self.fill, generator)
+            rows, columns, fit = plan_crop(target_hw, self.input_section, augmentation, self.fill, generator)
             image_hwc, target_hw = image_hwc[rows, columns], target_hw[rows, columns]
             if self.zoom_divides:
                 target_hw = target_hw / target_hw.dtype.type(fit.zoom)
@@ -69,7 +72,7 @@ class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
         image_hwc, target_hw = augment(
             fit_image(image_hwc, fit),
             fit_target(target_hw, fit, self.fill),
-            self.augmentation,
+            augmentation,
             generator,
             zoom_divides=self.zoom_divides,
         )
@@ -81,12 +84,25 @@ class EpochOrder:
 
     The order is a function of (seed, epoch). Batches differ in size by one at most, so that none is a
     remainder too small for batch statistics.
+
+    Args:
+        share: (number, of): which of so many consecutive, nearly equal parts of each batch to give, counted from 0.
     """
 
-    def __init__(self, count: int, batch_size: int, *, seed: int, epoch: int, first_batch: int = 0) -> None:
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        first_batch: int = 0,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         order = np.random.default_rng([seed & 0xFFFFFFFF, epoch]).permutation(count)
         batches = np.array_split(order, batches_per_epoch(count, batch_size))
-        self.batches = [batch.tolist() for batch in batches[first_batch:]]
+        number, of = share
+        self.batches = [np.array_split(batch, of)[number].tolist() for batch in batches[first_batch:]]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -98,6 +114,12 @@ class EpochOrder:
 def batches_per_epoch(count: int, batch_size: int) -> int:
     """Number of batches of an epoch: none is larger than ``batch_size``."""
     return -(-count // batch_size)
+
+
+def batch_length(count: int, batch_size: int, batch: int) -> int:
+    """Number of samples in a batch of an epoch, counted from 0."""
+    batches = batches_per_epoch(count, batch_size)
+    return count // batches + (batch < count % batches)
 
 
 def training_loader(dataset: TrainingSet, order: EpochOrder, *, workers: int) -> DataLoader[Any]:

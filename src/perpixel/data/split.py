@@ -45,6 +45,18 @@ def make_split(
     return dict(zip(ids, subsets, strict=True)), dict(zip(ids, groups, strict=True))
 
 
+def groups_of(samples: Sequence[Sample], split: SplitSection) -> dict[str, str]:
+    """What belongs together by a split section, by id: scenes, or blocks of neighbours; empty where data do not say."""
+    if split.method not in ("grouped", "sorted"):
+        return {}
+    ordered = sorted(samples, key=lambda sample: sample.id)
+    try:
+        groups = _groups(ordered, split)
+    except DataError:  # other data need not have the column
+        return {}
+    return dict(zip((sample.id for sample in ordered), groups, strict=True))
+
+
 def named_subset(sample: Sample) -> str:
     """The subset that the data name for a sample, by its usual short name; empty where they name none."""
     given = (sample.subset or "").lower()

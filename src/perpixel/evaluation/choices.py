@@ -13,7 +13,7 @@ def choices(run: Run, predictor: ImagePredictor) -> dict[str, str]:
     """What was chosen by figures or scores of the run's own data, and the subset that chose it."""
     decided = sorted(set(predictor.task.chosen_on_validation) & predictor.decision.keys())
     chosen = [
-        *(["model"] if _best_of_a_grid(run) else []),
+        *(["model"] if best_of_a_grid(run) else []),
         *(["epoch"] if run.recipe.training.epochs > 1 else []),
         *decided,
     ]
@@ -33,6 +33,9 @@ def choice_lines(protocol: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _best_of_a_grid(run: Run) -> bool:
+def best_of_a_grid(run: Run) -> bool:
+    """Whether a run is there because it was the best of several."""
+    if run.manifest.get("best_of_a_grid"):  # an exported file, which lies anywhere
+        return True
     grid = Run(run.path.resolve().parent).grid_path
     return grid.is_file() and bool(read_json(grid).get("best") == run.path.resolve().name)

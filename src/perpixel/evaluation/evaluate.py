@@ -12,12 +12,13 @@ import numpy as np
 
 from perpixel.data.cache import DecodedSamples
 from perpixel.data.samples import Sample
+from perpixel.data.split import SUBSETS
 from perpixel.evaluation.calibration import CalibrationBeside, reliability_plot
 from perpixel.evaluation.slices import Slice, brightness, slices_of, write_slices
 from perpixel.inference.base import ImagePredictor
 from perpixel.metrics import Detail
 from perpixel.run import Run, read_json, write_atomic, write_json, write_rows
-from perpixel.tasks import Scored
+from perpixel.tasks import Metrics, Scored
 
 Progress = Callable[[int, int], None]
 
@@ -25,7 +26,8 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Evaluation:
     """Figures of one subset; ``per_image`` has a row a sample, ``baselines`` the figures of trivial predictions,
-    ``details`` what lies behind the figures; ``properties`` what is known of each image, by which `sliced` slices."""
+    ``details`` what lies behind the figures; ``properties`` what is known of each image, by which `sliced` slices;
+    ``warnings`` why it should not be believed."""
 
     figures: dict[str, float]
     per_image: list[dict[str, Any]]
@@ -34,6 +36,7 @@ class Evaluation:
     details: Sequence[Detail] = ()
     properties: list[dict[str, float]] = field(default_factory=list)
     slices: Sequence[Slice] = ()
+    warnings: Sequence[str] = ()
 
 
 def scored_samples(
@@ -59,6 +62,7 @@ def evaluate_samples(
     facts: Mapping[str, Any] | None = None,
     scored: Iterable[Scored] | None = None,
     progress: Progress | None = None,
+    merged: Callable[[Metrics], Metrics] | None = None,
 ) -> Evaluation:
     """Score the samples at ``positions`` at their original sizes.
 
@@ -66,6 +70,7 @@ def evaluate_samples(
         ids: id of every position of ``decoded``.
         facts: what the task said of the training targets; given, baselines, calibration and properties are told too.
         scored: scores and targets at ``positions``, where they are not the predictor's own.
+        merged: makes of what these samples add up to that of all processes; ``figures`` are of that.
     """
     task = predictor.task
     metrics = task.metrics()
@@ -89,7 +94,7 @@ def evaluate_samples(
         for name, predict in trivial.items():
             baselines[name].update(predict(image_hwc), target_hw, valid_hw, certain_hw)
     return Evaluation(
-        figures=metrics.compute(),
+        figures=(merged(metrics) if merged else metrics).compute(),
         per_image=rows,
         infos=metrics.infos(),
         baselines={name: accumulator.compute() for name, accumulator in baselines.items()},
@@ -99,12 +104,14 @@ def evaluate_samples(
 
 
 def sliced(evaluation: Evaluation, samples: Sequence[Sample], groups: Mapping[str, str], figure: str) -> Evaluation:
-    """The evaluation with its slices, by each image's own value of a figure.
+    """The evaluation with each image's group, and its slices by each image's own value of a figure.
 
     Args:
         samples: in the order of ``evaluation.per_image``; their tables' columns are properties too.
         groups: by id.
     """
+    rows = [{"sample": row["sample"], "group": groups.get(row["sample"], ""), **row} for row in evaluation.per_image]
+    evaluation = replace(evaluation, per_image=rows)
     if not evaluation.properties:
         return evaluation
     columns = [sample.attributes | known for sample, known in zip(samples, evaluation.properties, strict=True)]
@@ -175,6 +182,7 @@ def write_evaluation(run: Run, name: str, evaluation: Evaluation, protocol: Mapp
             "figures": finite(evaluation.figures),
             "baselines": {key: finite(figures) for key, figures in evaluation.baselines.items()},
             "meaning": infos,
+            "warnings": list(evaluation.warnings),
             "details": [{"kind": type(detail).__name__} | vars(detail) for detail in evaluation.details],
         },
     )
@@ -184,6 +192,12 @@ def read_evaluation(run: Run, name: str) -> dict[str, Any] | None:
     """metrics.json of a subset, or None."""
     path = run.evaluation_dir(name) / "metrics.json"
     return read_json(path) if path.is_file() else None
+
+
+def read_groups(run: Run, name: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The group of each row of per_image.csv; of a run's own subset the split's, where the table is an older one."""
+    split = run.read_split()[1] if name in SUBSETS and run.split_path.is_file() else {}
+    return [row.get("group", split.get(row["sample"], "")) for row in rows]
 
 
 def finite(figures: Mapping[str, float]) -> dict[str, float | None]:

@@ -21,6 +21,7 @@ _TILE = 150
 _GAP = 6
 _CAPTION = 18
 _EACH = 4
+_CLOSE_EACH, _CLOSE_TILE = 2, 200
 _COLUMNS = ("input", "truth", "prediction", "error")
 
 
@@ -54,6 +55,41 @@ def write_gallery(
     write_image(path, sheet(groups, (*_COLUMNS[:-1], f"error ({predictor.task.error_legend})")))
 
 
+def write_close_ups(
+    path: Path,
+    predictor: ImagePredictor,
+    decoded: DecodedSamples,
+    positions: Sequence[int],
+    evaluation: Evaluation,
+    figure: str,
+) -> None:
+    """Write a PNG with parts of the darkest, the worst and the middle images, enlarged; none where the task has none.
+
+    Args:
+        positions: where the rows of ``evaluation.per_image`` stand in ``decoded``.
+        figure: a figure that every image has.
+    """
+    sign = -1 if evaluation.infos[figure].direction == "lower" else 1
+    values = sign * np.array([row[figure] for row in evaluation.per_image], dtype=float)
+    ranked = [int(index) for index in np.argsort(values) if np.isfinite(values[index])]
+    darkest = sorted(ranked, key=lambda row: evaluation.properties[row]["brightness"])
+    chosen: dict[int, str] = {}
+    for name, rows in (("darkest", darkest), ("worst", ranked), ("middle", extremes(ranked)["median"])):
+        for row in rows[:_CLOSE_EACH]:
+            chosen.setdefault(row, name)
+    entries = []
+    for row, name in chosen.items():
+        image_hwc, target_hw = decoded.image(positions[row]), decoded.target(positions[row])
+        parts = predictor.task.close_up(image_hwc, predictor.predict([image_hwc])[0], target_hw)
+        if not parts:
+            return
+        told = evaluation.per_image[row]
+        entries.append((f"{name}: {told['sample']}  {figure} {told[figure]:.3f}", list(parts.values())))
+        columns = list(parts)
+    if entries:
+        write_image(path, sheet([("where the error is largest", entries)], columns, tile=_CLOSE_TILE))
+
+
 def extremes(ranked: Sequence[_Item]) -> dict[str, list[_Item]]:
     """Some of the worst, the middle and the best of what is ranked, worst first; none of few comes twice."""
     count = min(_EACH, max(1, len(ranked) // 3))
@@ -77,12 +113,15 @@ def _row(
 
 
 def sheet(
-    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[NDArray[np.uint8]]]]]], columns: Sequence[str]
+    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[NDArray[np.uint8]]]]]],
+    columns: Sequence[str],
+    *,
+    tile: int = _TILE,
 ) -> NDArray[np.uint8]:
     """A picture of groups side by side; in each, a row an image: its caption, and a tile a column."""
-    group_width = len(columns) * (_TILE + _GAP) + 3 * _GAP
+    group_width = len(columns) * (tile + _GAP) + 3 * _GAP
     rows = max(len(entries) for _, entries in groups)
-    size = (group_width * len(groups), 2 * _CAPTION + rows * (_TILE + _CAPTION + _GAP))
+    size = (group_width * len(groups), 2 * _CAPTION + rows * (tile + _CAPTION + _GAP))
     page = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(12)
@@ -90,13 +129,13 @@ def sheet(
         left = number * group_width + _GAP
         draw.text((left, 0), f"{name}:  {'  |  '.join(columns)}", "black", font)
         for line, (caption, tiles) in enumerate(entries):
-            top = 2 * _CAPTION + line * (_TILE + _CAPTION + _GAP)
+            top = 2 * _CAPTION + line * (tile + _CAPTION + _GAP)
             draw.text((left, top - 2), caption, "black", font)
             for column, tile_hwc in enumerate(tiles):
                 picture = Image.fromarray(tile_hwc)
-                picture.thumbnail((_TILE, _TILE))
-                if max(picture.size) < _TILE:
-                    factor = _TILE / max(picture.size)
+                picture.thumbnail((tile, tile))
+                if max(picture.size) < tile:
+                    factor = tile / max(picture.size)
                     picture = picture.resize((round(picture.width * factor), round(picture.height * factor)))
-                page.paste(picture, (left + column * (_TILE + _GAP), top + _CAPTION - 2))
+                page.paste(picture, (left + column * (tile + _GAP), top + _CAPTION - 2))
     return np.asarray(page)

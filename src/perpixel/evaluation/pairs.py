@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from perpixel.console import Console
 from perpixel.data.cache import fingerprint
 from perpixel.data.samples import Sample, data_root, list_samples
-from perpixel.data.split import named_subset
+from perpixel.data.split import groups_of, named_subset
 from perpixel.errors import RequestError
 from perpixel.evaluation.evaluate import read_evaluation
-from perpixel.recipe import DataSection, load_recipe
+from perpixel.recipe import DataSection, SplitSection, load_recipe
 from perpixel.run import Run
 from perpixel.tasks import Task, build_task
 
@@ -28,6 +28,7 @@ class Pairs:
         own: whether they are of the data that the run was trained on.
         recipe: the recipe file that describes the data, where it is not the run's.
         split_of: another run whose split says what ``subset`` is.
+        groups: by sample id, what belongs together: scenes, or blocks of neighbours.
     """
 
     samples: list[Sample]
@@ -39,6 +40,7 @@ class Pairs:
     recipe: Path | None = None
     recipe_name: str | None = None
     split_of: Path | None = None
+    groups: dict[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -55,15 +57,16 @@ def open_pairs(run: Run, task: Task, *, subset: str, data: Path | None, console:
     """Pairs of the run's own data, of a folder in their layout, or of a recipe file's data.
 
     Of the run's own data, wherever they lie now, the run's ``subset`` is taken. Of other data the subset of that name,
-    where their folders or their table name one; else all pairs.
+    where their folders or their table name one; else all pairs. Of data that trained too (``data.also``) the pairs that
+    did not.
 
     Raises:
         RequestError: no such subset of the run, a run in place of data, or a recipe of other classes.
         DataError: the data are not there, or not in this layout.
     """
-    section, reader, recipe_file, recipe_name = run.recipe.data, task, None, None
+    section, split, reader, recipe_file, recipe_name = run.recipe.data, run.recipe.split, task, None, None
     if data is not None and _is_recipe(data):
-        section, reader, recipe_name = _described(task, data)
+        section, split, reader, recipe_name = _described(task, data)
         recipe_file, data = data, None
     elif data is not None:
         _require_folder(data)
@@ -74,9 +77,22 @@ def open_pairs(run: Run, task: Task, *, subset: str, data: Path | None, console:
     if key == trained_on or (data is None and recipe_file is None):
         if key != trained_on:
             console.say(f"note: the files in {root} are not those this run was trained on")
-        return Pairs(_of_split(run, samples, subset), reader, root, key, subset, True)
+        own = run.read_split()[1]
+        return Pairs(_of_split(run, samples, subset), reader, root, key, subset, True, groups=own)
     chosen = [sample for sample in samples if named_subset(sample) == subset]
-    return Pairs(chosen or samples, reader, root, key, subset if chosen else None, False, recipe_file, recipe_name)
+    if held_out := _not_trained_on(run, samples, recipe_name):
+        chosen, subset = held_out, "held-out"
+    return Pairs(
+        chosen or samples,
+        reader,
+        root,
+        key,
+        subset if chosen else None,
+        False,
+        recipe_file,
+        recipe_name,
+        groups=groups_of(samples, split),
+    )
 
 
 def evaluation_name(run: Run, pairs: Pairs, taken: Collection[str] = ()) -> str:
@@ -101,6 +117,12 @@ def _free(run: Run, name: str, pairs: Pairs) -> bool:
     return same_recipe and bool(stored["protocol"]["data"] == str(pairs.root))
 
 
+def _not_trained_on(run: Run, samples: list[Sample], recipe_name: str | None) -> list[Sample]:
+    """Of a recipe whose training pairs trained too (``data.also``), the others; empty where there was none."""
+    trained = {id_ for id_ in run.read_split()[0] if id_.startswith(f"{recipe_name}:")} if recipe_name else set()
+    return [sample for sample in samples if f"{recipe_name}:{sample.id}" not in trained] if trained else []
+
+
 def _of_split(run: Run, samples: list[Sample], subset: str) -> list[Sample]:
     subsets, _ = run.read_split()
     chosen = [sample for sample in samples if subsets.get(sample.id) == subset]
@@ -114,8 +136,8 @@ def _is_recipe(data: Path) -> bool:
     return data.suffix.lower() in (".yaml", ".yml") and not data.is_dir()
 
 
-def _described(task: Task, file: Path) -> tuple[DataSection, Task, str]:
-    """The data section of a recipe file, what reads its targets, and its name."""
+def _described(task: Task, file: Path) -> tuple[DataSection, SplitSection, Task, str]:
+    """The data and split sections of a recipe file, what reads its targets, and its name."""
     recipe = load_recipe(file)
     reader = build_task(recipe)
     task.require_same_maps(reader, file)
@@ -123,7 +145,7 @@ def _described(task: Task, file: Path) -> tuple[DataSection, Task, str]:
         raise RequestError(
             "this recipe names no data folder", where=file, cure="write root: DIR into its data section."
         )
-    return recipe.data, reader, recipe.name
+    return recipe.data, recipe.split, reader, recipe.name
 
 
 def _require_folder(data: Path) -> None:

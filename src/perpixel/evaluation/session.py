@@ -12,7 +12,7 @@ from perpixel.data.samples import data_root, list_unlabelled
 from perpixel.errors import RequestError
 from perpixel.evaluation.choices import choices
 from perpixel.evaluation.evaluate import Evaluation, evaluate_samples, protocol_of, sliced, write_evaluation
-from perpixel.evaluation.guards import warnings_of
+from perpixel.evaluation.guards import guarded, run_warnings
 from perpixel.evaluation.pairs import Pairs, evaluation_name, open_pairs
 from perpixel.evaluation.slices import worst_lines
 from perpixel.evaluation.submission import Submission
@@ -77,15 +77,15 @@ def score_pairs(
         chosen=choices(run, predictor),
         own=pairs.own,
     )
-    groups = run.read_split()[1] if pairs.own else {}
-    evaluation = sliced(evaluation, pairs.samples, groups, run.recipe.training.monitor)
+    evaluation = sliced(evaluation, pairs.samples, pairs.groups, run.recipe.training.monitor)
+    evaluation = guarded(evaluation, predictor, decoded, range(len(pairs.samples)), run.recipe.training.monitor)
     write_evaluation(run, name, evaluation, protocol)
     return evaluation, protocol
 
 
 def cautions(run: Run, pairs: Pairs, evaluation: Evaluation) -> list[str]:
     """What a reader of these figures must know."""
-    said = warnings_of(evaluation, pairs.task, run.recipe.training.monitor)
+    said = [*evaluation.warnings, *run_warnings(run)]
     source = run.manifest.get("weights", {}).get("run")
     if source and pairs.fingerprint == source["data_fingerprint"] and not _held_out(pairs, source):
         said.append(

@@ -14,6 +14,7 @@ from perpixel.errors import RequestError
 from perpixel.evaluation.compare import Comparison, compare_runs, comparison_table
 from perpixel.evaluation.evaluate import read_evaluation
 from perpixel.evaluation.gallery import sheet
+from perpixel.evaluation.guards import run_warnings
 from perpixel.images import write_image
 from perpixel.inference.predictor import Predictor
 from perpixel.recipe import Recipe, load_recipe
@@ -61,16 +62,23 @@ def run_before_after(
         )
     after = train(chosen, folder / "after", data=data, resume=resume, look=look, console=console)
     found = compare_runs([before, after], subset="test", data=others, console=console)
-    _write(folder, found, chosen, after)
+    _write(folder, found, chosen, [before, after], console)
     _panels(folder / "panels.png", before, after, chosen.training.monitor)
     return found
 
 
-def _write(folder: Path, found: dict[str, list[Comparison]], recipe: Recipe, after: Run) -> None:
+def _write(
+    folder: Path, found: dict[str, list[Comparison]], recipe: Recipe, runs: Sequence[Run], console: Console
+) -> None:
+    after = runs[-1]
     write_json(
         folder / "before_after.json", {name: [item.as_dict() for item in items] for name, items in found.items()}
     )
     parts = ["# Before and after", ""]
+    warned = [f"- {run.path.name}, {line}" for run in runs for line in _warnings(run, list(found))]
+    if warned:
+        parts += [*warned, ""]
+        console.say("\n".join(warned))
     for name, items in found.items():
         parts += [f"## {name}", "", "```", comparison_table(items), "```", ""]
     write_atomic(folder / "before_after.md", "\n".join(parts))
@@ -82,6 +90,13 @@ def _write(folder: Path, found: dict[str, list[Comparison]], recipe: Recipe, aft
         f"{monitor} on validation data",
         higher=_direction(after, monitor) == "higher",
     )
+
+
+def _warnings(run: Run, names: Sequence[str]) -> list[str]:
+    """Why the figures of a run should not be believed, by evaluation; then why none of them should."""
+    stored = {name: read_evaluation(run, name) or {} for name in names}
+    found = [f"{name}: {line}" for name, each in stored.items() for line in each.get("warnings", ())]
+    return [*found, *run_warnings(run)]
 
 
 def _panels(path: Path, before: Run, after: Run, monitor: str) -> None:

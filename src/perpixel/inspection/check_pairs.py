@@ -83,14 +83,23 @@ def sizes(view: View) -> Iterator[Finding]:
     factor = down if not factors and down == across else 0.0  # 0: no common one
     if (rows, columns) == (width, height):
         sentence, cure = f"of {len(wrong)} pairs one lies on its side: {example}.", "turn the targets, or the images."
-    elif factor in (1, 2, 3, 4) and isinstance(target, RestorationTarget):
-        sentence = f"the clean images are {factor:g} times as large, and target.scale is {wanted}."
-        cure = f"target: {{scale: {factor:g}}}"
+    elif isinstance(target, RestorationTarget):
+        sentence, cure = _wrong_factor(len(wrong), len(both), factor, wanted, example)
     else:
         by = f" by the factor {factor:.4g}" if factor else ""
         sentence = f"{len(wrong)} targets have another size than their image{by}: {example}."
         cure = "use targets of the images' size; labels and depths are enlarged by repetition, never by interpolation."
     yield Finding.of("pair-size", "error", sentence, [view.target_name(record) for record, _, _ in wrong], cure)
+
+
+def _wrong_factor(wrong: int, of: int, factor: float, wanted: int, example: str) -> tuple[str, str]:
+    """Sentence and cure of clean images that are not ``wanted`` times as large as their degraded ones."""
+    if wrong == of and factor in (1, 2, 3, 4):
+        said = f"the clean images are {factor:g} times as large ({example}), and target.scale is {wanted}."
+        return said, f"target: {{scale: {factor:g}}}"
+    times = f"{factor:.4g} times" if factor else "not one number of times"
+    said = f"{wrong} of {of} clean images are {times} as large as their degraded ones, not {wanted} times: {example}."
+    return said, "replace them by images of the right size, or leave them out."
 
 
 def _both_sizes(record: Record) -> tuple[tuple[int, int], tuple[int, int]] | None:
@@ -115,18 +124,18 @@ def shifted(view: View) -> Iterator[Finding]:
         (record, record.pair) for record in view.records if record.pair is not None and record.pair.surface_hw.any()
     ]
     if len(pairs) >= _FEW:
-        yield from _all_shifted(view, [pair for _, pair in pairs])
+        yield from _all_shifted([pair for _, pair in pairs], view.target_names([record for record, _ in pairs]))
     single = [(record, pair) for record, pair in pairs if pair.channels_33]  # edges of pictures are clear one by one
-    moved = [(record, shift) for record, pair in single if max(map(abs, shift := _shift_of(pair))) >= _SHIFT]
+    moved = [(record, shift) for record, pair in single if any(shift := _shift_of(record, pair))]
     if moved and len(moved) <= 0.5 * len(pairs):
         y, x = moved[0][1]
         step = moved[0][0].pair.step if moved[0][0].pair else 1
-        sentence = f"{len(moved)} targets lie beside their images, the first one {_moved(y, x, step)}."
+        sentence = f"{len(moved)} targets lie beside their images, the first one {_moved(y, x, step)} of the image."
         names = view.target_names([record for record, _ in moved])
         yield Finding.of("pair-shift-some", "warning", sentence, names, "register them, or leave them out.")
 
 
-def _all_shifted(view: View, pairs: Sequence[PairFacts]) -> Iterator[Finding]:
+def _all_shifted(pairs: Sequence[PairFacts], names: Sequence[str]) -> Iterator[Finding]:
     surfaces_nhw = surfaces(pairs)
     mean_hw = surfaces_nhw.mean(axis=0)
     y, x = (int(value) for value in np.unravel_index(int(mean_hw.argmax()), mean_hw.shape))
@@ -142,7 +151,7 @@ def _all_shifted(view: View, pairs: Sequence[PairFacts]) -> Iterator[Finding]:
         f" {mean_hw[REACH, REACH]:.2f} where they are, {sure:.0f} standard errors apart)."
     )
     cure = "move the targets back, or cut both to what they share."
-    yield Finding("pair-shift", "warning", sentence, len(pairs), (), cure)
+    yield Finding.of("pair-shift", "warning", sentence, names, cure)
 
 
 def _moved(y: int, x: int, step: float) -> str:
@@ -151,10 +160,13 @@ def _moved(y: int, x: int, step: float) -> str:
     return f"{abs(x) * step:.0f} pixels {across} and {abs(y) * step:.0f} {down}"
 
 
-def _shift_of(pair: PairFacts) -> tuple[int, int]:
+def _shift_of(record: Record, pair: PairFacts) -> tuple[int, int]:
+    """Rows and columns of one pair's shift; in small pictures chance agrees more somewhere."""
     surface = pair.surface_hw.astype(int)
     y, x = np.unravel_index(int(surface.argmax()), surface.shape)
-    if surface.max() < 30 or surface.max() < surface[REACH, REACH] + 15:
+    pixels = record.image_file.height * record.image_file.width / pair.step**2
+    least = max(12.0, 1500 / np.sqrt(pixels))  # of 100
+    if surface.max() < least or surface.max() - surface[REACH, REACH] < max(10, 0.3 * surface.max(), least / 2):
         return 0, 0
     return int(y) - REACH, int(x) - REACH
 
@@ -189,8 +201,10 @@ def unrelated(view: View) -> Iterator[Finding]:
     usable = usable[: len(scores_nn)]
     own = scores_nn.diagonal()
     off = scores_nn[~np.eye(len(own), dtype=bool)]
-    if said := _next_in_line(scores_nn):
-        yield Finding("pair-next", "error", said, len(usable), (), "look where the two lists lose step.")
+    said, moved = _next_in_line(scores_nn)
+    if said:
+        names = view.target_names([usable[index] for index in moved])
+        yield Finding.of("pair-next", "error", said, names, "look where the two lists lose step.")
         return
     sure = (own.mean() - off.mean()) / max(1e-9, float(np.hypot(own.std(), 1e-3)) / np.sqrt(len(own)))
     highest = float(surfaces([record.pair for record in usable if record.pair]).mean(axis=0).max())
@@ -203,17 +217,24 @@ def unrelated(view: View) -> Iterator[Finding]:
     yield from _exchanged(view, usable, scores_nn)
 
 
-def _next_in_line(scores_nn: NDArray[np.float32]) -> str:
-    """What is said where the targets of neighbours fit clearly better; "" where they do not."""
+def _next_in_line(scores_nn: NDArray[np.float32]) -> tuple[str, list[int]]:
+    """What is said where the targets of neighbours fit clearly better, and of which images; "" where they do not.
+
+    Of targets that belong to nobody about a quarter fit a neighbour better by chance; one folder of several may be
+    right.
+    """
     own = scores_nn.diagonal()
     for step in (1, -1):
         other = scores_nn.diagonal(step)
         gain = other - (own[:-1] if step > 0 else own[1:])
-        if gain.mean() > 0.1 and gain.mean() > _SURE * gain.std() / np.sqrt(len(gain)):
+        better = np.flatnonzero(gain > 0.1) + (step < 0)
+        by_chance = 0.25 + _SURE * np.sqrt(0.25 * 0.75 / len(gain))
+        all_moved = gain.mean() > 0.1 and gain.mean() > _SURE * gain.std() / np.sqrt(len(gain))
+        if all_moved or len(better) > by_chance * len(gain):
             said = f"images go with the target of the {'next' if step > 0 else 'previous'} one"
             agree = f"edges agree {other.mean():.2f} and {own.mean():.2f}"
-            return f"{said}: the two sides are shifted by one ({agree})."
-    return ""
+            return f"{said}: the two sides are shifted by one ({agree}).", [int(index) for index in better]
+    return "", []
 
 
 def _exchanged(view: View, usable: Sequence[Record], scores_nn: NDArray[np.float32]) -> Iterator[Finding]:

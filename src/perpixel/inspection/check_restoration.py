@@ -20,6 +20,9 @@ _NOISE = 1.0 / 255  # below, there is no noise to speak of
 _CAST = 0.25  # of the share of a channel
 _CLIPPED = 0.25
 _EQUAL_DB, _ENLARGED_DB = 60.0, 45.0
+_DARKER = 0.8  # brightness of the clean side over that of the degraded one
+_LEAST_DARKER = 0.02  # of the range; what is nearly black is as dark as it is noisy
+_ALIKE, _STRANGE = 0.8, 0.5  # correlation of tiny pictures: where pairs usually are, and that of two scenes
 
 
 def _both(view: View) -> list[tuple[Record, ImageFacts, ImageFacts]]:
@@ -55,7 +58,11 @@ def swapped(view: View) -> Iterator[Finding]:
     smaller = [
         record for record, _, _ in both if record.target_file and record.target_file.height < record.image_file.height
     ]
-    noisier = [record for record, image, clean in both if clean.noise > max(_NOISE, _NOISIER * image.noise)]
+    noisier = [  # what is brightened has its noise brightened too
+        record
+        for record, image, clean in both
+        if clean.noise > max(_NOISE, _NOISIER * image.noise * max(1.0, _luma(clean) / max(_luma(image), 1e-3)))
+    ]
     if len(smaller) > 0.9 * len(both):
         yield Finding.of(
             "restoration-swapped",
@@ -67,6 +74,56 @@ def swapped(view: View) -> Iterator[Finding]:
     elif len(noisier) > 0.8 * len(both):
         sentence = "the clean images have more noise than the degraded ones: the sides look swapped."
         yield Finding.of("restoration-swapped", "warning", sentence, view.names(noisier), cure)
+
+
+def darker(view: View) -> Iterator[Finding]:
+    """Clean images that are darker than their degraded ones."""
+    both = [(record, _luma(image), _luma(clean)) for record, image, clean in _both(view)]
+    found = [(record, dark, clean) for record, dark, clean in both if clean < min(_DARKER * dark, dark - _LEAST_DARKER)]
+    if not found:
+        return
+    record, dark, clean = found[0]
+    names = view.target_names([record for record, _, _ in found])
+    numbers = f"{record.sample.id} has brightness {clean:.3f}, its degraded image {dark:.3f} of 1"
+    if len(found) > 0.5 * len(both):
+        sentence = f"{len(found)} of {len(both)} clean images are darker than their degraded ones ({numbers})."
+        cure = "if the folders are swapped, exchange data.images and data.targets."
+    else:
+        sentence = f"{len(found)} clean images are darker than their degraded ones, others are not ({numbers})."
+        cure = "make sure that these are the clean images of these scenes."
+    yield Finding.of("restoration-darker", "warning", sentence, names, cure)
+
+
+def other_scene(view: View) -> Iterator[Finding]:
+    """Clean images that do not look like their degraded ones, where the others do."""
+    both = [found for found in _both(view) if max(found[2].bright, found[2].dark) <= _CLIPPED]  # others tell nothing
+    if len(both) < 8:
+        return
+    alike = np.array([_alikeness(image, clean) for _, image, clean in both])
+    edges = np.array([record.pair.surface_hw.max() if record.pair else 0 for record, _, _ in both])  # at any shift
+    usual = float(np.median(alike))
+    strange = np.flatnonzero((alike < _STRANGE) & (edges < 0.5 * np.median(edges)))
+    if usual >= _ALIKE and len(strange):
+        worst = int(strange[alike[strange].argmin()])
+        record = both[worst][0]
+        sentence = (
+            f"{len(strange)} clean images look like other scenes than their degraded ones: light and dark of"
+            f" {record.sample.id} agree {alike[worst]:.2f}, those of most pairs {usual:.2f}."
+        )
+        names = view.target_names([both[index][0] for index in sorted(strange, key=lambda index: float(alike[index]))])
+        yield Finding.of("restoration-scene", "warning", sentence, names, "look whether their numbers are mistaken.")
+
+
+def _luma(facts: ImageFacts) -> float:
+    return float(np.dot(facts.mean_3, (0.299, 0.587, 0.114)))
+
+
+def _alikeness(image: ImageFacts, clean: ImageFacts) -> float:
+    """Pearson's correlation of two tiny pictures in grey; 1 where one of them is flat, which tells nothing."""
+    left, right = (facts.thumb_hwc.mean(axis=2, dtype=np.float64).reshape(-1) for facts in (image, clean))
+    if min(left.std(), right.std()) < 1:
+        return 1.0
+    return float(np.corrcoef(left, right)[0, 1])
 
 
 def facts(view: View) -> Iterator[Finding]:
@@ -143,4 +200,14 @@ def compressed(view: View) -> Iterator[Finding]:
         yield Finding.of("restoration-jpeg", "note", sentence, view.target_names(found))
 
 
-RESTORATION_CHECKS: tuple[Check, ...] = (bits, swapped, facts, nothing_to_do, channels, clipped, compressed)
+RESTORATION_CHECKS: tuple[Check, ...] = (
+    bits,
+    swapped,
+    darker,
+    other_scene,
+    facts,
+    nothing_to_do,
+    channels,
+    clipped,
+    compressed,
+)

@@ -22,7 +22,7 @@ from perpixel.inspection.groups import (
 from perpixel.inspection.record import ImageFacts, Record
 from perpixel.recipe import RestorationTarget
 
-__all__ = ["SPLIT_CHECKS", "separability"]
+__all__ = ["LEAK_CHECKS", "SPLIT_CHECKS", "separability"]
 
 _LEAKED = 0.2  # of the validation or test samples: figures are then those of images that were trained on
 _ALIKE = 0.55
@@ -238,4 +238,5 @@ def separability(left_nd: NDArray[np.float64], right_nd: NDArray[np.float64]) ->
     return float(np.mean(areas))
 
 
-SPLIT_CHECKS: tuple[Check, ...] = (exact_copies, clean_copies, near, frames, tiles, groups, sizes, different)
+LEAK_CHECKS: tuple[Check, ...] = (exact_copies, clean_copies, near, frames, tiles, groups)
+SPLIT_CHECKS: tuple[Check, ...] = (*LEAK_CHECKS, sizes, different)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from perpixel.inspection.check_files import FILE_CHECKS
 from perpixel.inspection.check_labels import VALUE_CHECKS
 from perpixel.inspection.check_pairs import PAIR_CHECKS
 from perpixel.inspection.check_restoration import RESTORATION_CHECKS
-from perpixel.inspection.check_splits import SPLIT_CHECKS
+from perpixel.inspection.check_splits import LEAK_CHECKS, SPLIT_CHECKS
 from perpixel.inspection.checks import Check, View
 from perpixel.inspection.class_values import class_counts, raw_counts
 from perpixel.inspection.finding import Finding, Inspection, in_order
@@ -31,7 +31,7 @@ from perpixel.inspection.propose import data_section, propose
 from perpixel.inspection.record import Record
 from perpixel.recipe import DataSection, DepthTarget, Recipe, RestorationTarget, SegmentationTarget, SplitSection
 
-__all__ = ["examine", "inspect_folder", "inspect_recipe", "quick_inspection"]
+__all__ = ["examine", "inspect_folder", "inspect_recipe", "quick_inspection", "split_inspection"]
 
 _QUICK = 400  # pairs that are looked at before a training
 _OF_TARGET: dict[type[Any], tuple[Check, ...]] = {
@@ -100,7 +100,11 @@ def examine(
 
 
 def quick_inspection(
-    recipe: Recipe, samples: Sequence[Sample], subsets: dict[str, str] | None = None, console: Console | None = None
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    subsets: dict[str, str] | None = None,
+    console: Console | None = None,
+    keep: list[Record] | None = None,
 ) -> list[Finding]:
     """What is wrong with the data of a training that is about to begin: files, pairs and targets of at most 400 pairs.
 
@@ -108,14 +112,31 @@ def quick_inspection(
         recipe: with ``data.root``.
         samples: as `perpixel.data.samples.list_samples` lists them.
         subsets: by sample id, where they are known already.
+        keep: gets what was measured, for `split_inspection`.
     """
     chosen = sorted(random.Random(0).sample(list(samples), min(_QUICK, len(samples))), key=lambda sample: sample.id)
     records = _measured(chosen, recipe, console or Console())
+    if keep is not None:
+        keep.extend(records)
     view = View(recipe, data_root(recipe.data), records, (), subsets or {})
     findings = _run(view, PAIR_CHECKS + FILE_CHECKS + _OF_TARGET[type(recipe.target)])
     if len(chosen) < len(samples):  # a class that is nowhere in a part may be in the rest
         findings = [finding for finding in findings if finding.rule != "label-class-absent"]
     return in_order(findings)
+
+
+def split_inspection(recipe: Recipe, records: Sequence[Record], subsets: Mapping[str, str]) -> list[Finding]:
+    """What stands on both sides of a split: copies, frames, tiles, and groups that a table names.
+
+    Args:
+        recipe: with ``data.root``.
+        records: what `quick_inspection` kept.
+        subsets: by sample id.
+    """
+    if len(records) < 2:
+        return []
+    view = View(recipe, data_root(recipe.data), records, (), dict(subsets))
+    return in_order(finding for finding in _run(view, LEAK_CHECKS) if finding.severity != "note")
 
 
 def _run(view: View, checks: Iterable[Check]) -> list[Finding]:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from perpixel.metrics.info import Reliability
 
-__all__ = ["BINS", "Calibration", "TemperatureFit", "tempered"]
+__all__ = ["BINS", "SMALLEST_PROBABILITY", "Calibration", "TemperatureFit", "tempered"]
 
 BINS = 15  # of equal width, as Guo et al. 2017
 _CONFIDENCE_STEPS = 2**20  # confidences are summed in whole numbers, so that no order of images changes a digit
-_SMALLEST = 1e-7  # of a probability: float32 tells 1 from its neighbour by 6e-8
+SMALLEST_PROBABILITY = 1e-7  # of a probability: float32 tells 1 from its neighbour by 6e-8
 _TEMPERATURES = np.exp(np.linspace(np.log(1 / 8), np.log(8), 97))
 _PIXELS_AN_IMAGE = 4096  # evenly spaced ones: neighbours say the same
 
@@ -156,4 +156,4 @@ def _logits(probability_kn: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits of every class but for a constant; one channel stands for two classes."""
     if len(probability_kn) == 1:
         probability_kn = np.concatenate([1 - probability_kn, probability_kn])
-    return np.log(np.maximum(probability_kn, np.float32(_SMALLEST)))
+    return np.log(np.maximum(probability_kn, np.float32(SMALLEST_PROBABILITY)))

@@ -12,6 +12,7 @@ Rules, the same for every figure:
 - A prediction at a valid pixel that is not finite is an error: it counts neither as far nor as near.
 - Beside the figures stand the scale, shift and sign that alignment needed, and what guards look at: the share of
   predictions on a clamp, the rank correlation, the ratio of the medians.
+- How much predictions vary inside an image and from one to the next says whether the model looks at its input.
 - An image without a counted pixel counts nowhere; every figure of its row is nan.
 """
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from perpixel.metrics.alignment import Alignment, affine_alignment, median_alignment
 from perpixel.metrics.depth_edges import THRESHOLDS, depth_edge_counts, depth_edge_f1
+from perpixel.metrics.depth_facts import ALIGNED, IMAGES, PIXELS, RangeAtPlaces, fact_infos
 from perpixel.metrics.info import Curve, Detail, MetricInfo
 
 __all__ = ["CROPS", "DepthMetrics", "crop_mask"]
@@ -42,8 +44,6 @@ CROPS: Mapping[str, tuple[float, float, float, float]] = {
 }
 """Share of the height where the crop starts and ends, then of the width; the end is left out."""
 
-_PIXELS = "sum over all valid pixels of the subset"
-_IMAGES = "mean over images"
 _FIGURES: Mapping[str, tuple[str, str, Direction, str]] = {
     "d1": ("d1", "", "higher", "Share of pixels with max(p/t, t/p) < 1.25 (Eigen et al. 2014)."),
     "d2": ("d2", "", "higher", "Share of pixels with max(p/t, t/p) < 1.25^2 (Eigen et al. 2014)."),
@@ -68,12 +68,6 @@ _BOUNDARY: tuple[str, str, Direction, str] = (
     "F1 of the jumps between neighbours by more than 1.05 to 1.25 times (Depth Pro, Bochkovskii et al. 2024; counts "
     "of the four directions added up). Scale changes nothing; nan, and left out, where neither map has an edge.",
 )
-_ALIGNED = {
-    "": "Raw predictions, as a user gets them.",
-    "median_aligned/": "Each prediction was multiplied by median(truth) / median(prediction) of its image.",
-    "affine_aligned/": "Each prediction was fitted to its truth by scale and shift (least squares in depth).",
-    "disparity_aligned/": "Each prediction was fitted to its truth by scale and shift (least squares in 1 / depth).",
-}
 _DISTANCES = 20  # bins of the error by distance
 _RANKED = 10_000  # pixels an image that the rank correlation looks at
 
@@ -110,13 +104,14 @@ class DepthMetrics:
             raise ValueError(f"no crop is named {crop!r}; there are {', '.join(CROPS)}")
         self.minimum_m, self.maximum_m, self.crop, self.predicts = minimum_m, maximum_m, crop, predicts
         self.clamp_m = (minimum_m, maximum_m) if clamp_m is None else clamp_m
-        self._prefixes = ["disparity_aligned/"] if predicts == "disparity" else list(_ALIGNED)
+        self._prefixes = ["disparity_aligned/"] if predicts == "disparity" else list(ALIGNED)
         # Every image's own sums, not theirs together: math.fsum then gives the same digits in any order.
         self._sums: dict[str, list[list[float]]] = {prefix: [] for prefix in self._prefixes}
         self._edges: list[NDArray[np.int64]] = []
         self._facts: list[dict[str, float]] = []
         self._by_distance_2b = np.zeros((2, _DISTANCES))  # pixels, and the sum of their relative errors
-        self._fact_infos = _fact_infos(predicts)
+        self._range = RangeAtPlaces()
+        self._fact_infos = fact_infos(predicts)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -183,6 +178,7 @@ class DepthMetrics:
         self._edges.extend(other._edges)
         self._facts.extend(other._facts)
         self._by_distance_2b += other._by_distance_2b
+        self._range.merge(other._range)
 
     def compute(self) -> dict[str, float]:
         """All figures so far; before the first image all are nan."""
@@ -208,7 +204,7 @@ class DepthMetrics:
             found["share_at_clamp"] = at_clamp / pixels if pixels else math.nan
             ratios = [row["median_ratio"] for row in self._facts]
             found["median_ratio"] = float(np.median(ratios)) if ratios else math.nan
-        return found
+        return found | {"variation_between": self._range.compute()}
 
     def infos(self) -> dict[str, MetricInfo]:
         """What each figure of `compute` is, in the same order."""
@@ -219,9 +215,9 @@ class DepthMetrics:
             kinds = dict(_FIGURES) | ({"boundary_f1": _BOUNDARY} if prefix == self._prefixes[0] else {})
             for key, (name, unit, direction, formula) in kinds.items():
                 title = f"{name}, {prefix[:-1].replace('_', ' ')}" if prefix else name
-                text = f"{formula} {_ALIGNED[prefix]}{protocol}"
-                infos[f"{prefix}{key}"] = MetricInfo(title, unit, direction, _PIXELS, text)
-                infos[f"{prefix}{key}_per_image"] = MetricInfo(f"{title}, an image", unit, direction, _IMAGES, text)
+                text = f"{formula} {ALIGNED[prefix]}{protocol}"
+                infos[f"{prefix}{key}"] = MetricInfo(title, unit, direction, PIXELS, text)
+                infos[f"{prefix}{key}_per_image"] = MetricInfo(f"{title}, an image", unit, direction, IMAGES, text)
         return infos | self._fact_infos
 
     def details(self) -> list[Detail]:
@@ -254,6 +250,7 @@ class DepthMetrics:
         target_n = target_hw[counted_hw].astype(np.float64)
         log_target_n = np.log(target_n)
         facts = self._signs_of_trouble(predicted_n, target_n)
+        self._range.add(predicted_hw, counted_hw)
         for prefix in self._prefixes:
             aligned_n, alignment = self._aligned(prefix, predicted_n, target_n)
             aligned_n = aligned_n.clip(self.minimum_m, self.maximum_m)
@@ -301,6 +298,8 @@ class DepthMetrics:
             at_clamp_n = (predicted_n <= near * (1 + 1e-6)) | (predicted_n >= far * (1 - 1e-6))
             found["at_clamp"] = float(np.count_nonzero(at_clamp_n))
             found["median_ratio"] = float(np.median(predicted_n) / np.median(target_n))
+        level = float(np.abs(predicted_n).mean())
+        found["variation_inside"] = float(predicted_n.std()) / level if level else 0.0
         return found | {"pixels": float(len(target_n))}
 
 
@@ -313,31 +312,6 @@ def crop_mask(shape: tuple[int, ...], crop: str) -> NDArray[np.bool_]:
     rows = slice(int(top * height + 1e-9), int(bottom * height + 1e-9))
     mask_hw[rows, int(left * width + 1e-9) : int(right * width + 1e-9)] = True
     return mask_hw
-
-
-def _fact_infos(predicts: str) -> dict[str, MetricInfo]:
-    """What `DepthMetrics.compute` says beside the figures of quality."""
-    infos: dict[str, MetricInfo] = {}
-    fits = {"affine_aligned/": "m", "disparity_aligned/": "1/m"}
-    if predicts == "metres":
-        text = _ALIGNED["median_aligned/"] + " The mean of these factors; 1 needs no alignment."
-        infos["median_aligned/scale"] = MetricInfo("scale, median aligned", "", "neither", _IMAGES, text)
-    else:
-        del fits["affine_aligned/"]
-    for prefix, unit in fits.items():
-        name, text = prefix[:-1].replace("_", " "), _ALIGNED[prefix]
-        infos[f"{prefix}scale"] = MetricInfo(f"scale, {name}", "", "neither", _IMAGES, f"{text} The scale.")
-        infos[f"{prefix}shift"] = MetricInfo(f"shift, {name}", unit, "neither", _IMAGES, f"{text} The shift.")
-        sign = f"{text} 1 where the scale is above 0, -1 where the prediction is inverted, 0 where it is flat."
-        infos[f"{prefix}sign"] = MetricInfo(f"sign, {name}", "", "higher", _IMAGES, sign)
-    ranks = "Spearman's, of predicted and true depth; nan, and left out, where one of both is flat."
-    infos["rank_correlation"] = MetricInfo("rank correlation", "", "higher", _IMAGES, ranks)
-    if predicts == "metres":
-        clamp = "Share of the pixels whose prediction is at or beyond the nearest or farthest value there can be."
-        infos["share_at_clamp"] = MetricInfo("share at the clamp", "", "lower", _PIXELS, clamp)
-        ratio = "Median of the prediction over median of the truth; 1 is right."
-        infos["median_ratio"] = MetricInfo("ratio of medians", "", "neither", "median over images", ratio)
-    return infos
 
 
 def _check_finite(what: str, depth_hw: NDArray[Any], valid_hw: NDArray[np.bool_]) -> None:

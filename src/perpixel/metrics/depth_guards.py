@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 __all__ = ["inverted", "predictions_on_a_clamp", "predictions_that_do_not_vary", "wrong_unit"]
 
@@ -68,27 +63,15 @@ def wrong_unit(median_ratio: float) -> str | None:
     return None
 
 
-def predictions_that_do_not_vary(predictions: Sequence[NDArray[Any]]) -> str | None:
+def predictions_that_do_not_vary(inside: float, between: float) -> str | None:
     """The model puts out the same whatever it sees, or each of its maps is flat.
 
     Args:
-        predictions: depth maps of a few different images, at one size or at several; finite.
+        inside: standard deviation inside an image over the mean size, the mean of the images; nan: not known.
+        between: range over the images at one place over its middle; nan: not known, as of a single image.
     """
-    maps = [np.asarray(predicted_hw, dtype=np.float64) for predicted_hw in predictions]
-    if not maps:
-        return None
-    if all(_variation(predicted_hw) < _SMALLEST_VARIATION for predicted_hw in maps):
+    if inside < _SMALLEST_VARIATION:
         return "Every predicted map is flat: each of its pixels has the same depth."
-    if len(maps) < 2 or len({predicted_hw.shape for predicted_hw in maps}) > 1:
-        return None
-    stack_nhw = np.stack(maps)
-    level = float(np.abs(stack_nhw).mean())
-    if float(np.sqrt(stack_nhw.var(axis=0).mean())) < _SMALLEST_VARIATION * level:
-        return f"The predictions of {len(maps)} different images are the same: the model does not look at its input."
+    if between < _SMALLEST_VARIATION:
+        return "The predictions of different images are the same: the model does not look at its input."
     return None
-
-
-def _variation(values_hw: NDArray[np.float64]) -> float:
-    """Standard deviation over mean size; 0 of zeros."""
-    level = float(np.abs(values_hw).mean())
-    return float(values_hw.std()) / level if level else 0.0

@@ -20,6 +20,7 @@ Conventions, the same for every figure:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +34,9 @@ __all__ = ["PSNR_CAP_DB", "RestorationMetrics", "as_unit", "ssim_map"]
 PSNR_CAP_DB = 100.0
 """What an image's PSNR counts at most in the mean over images."""
 SSIM_WINDOW = 11
+LPIPS_SMALLEST = 32
+
+Distance = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 
 _PIXELS = "sum over all valid pixels of the subset"
 _WINDOWS = "mean over all windows of the subset"
@@ -61,10 +65,23 @@ _FACTS = {
 }
 
 
+_LPIPS = {
+    "lpips": MetricInfo(
+        "LPIPS",
+        "",
+        "lower",
+        _IMAGES,
+        "Distance of features of AlexNet, release 0.1 (Zhang et al. 2018). Images below 32 x 32, and those without"
+        " truth everywhere, have none.",
+    )
+}
+
+
 class RestorationMetrics:
     """Accumulates images; every figure comes from sums over the data set, or is a mean over its images.
 
     Args:
+        distance: LPIPS of two images_hwc in [0, 1], where its weights are at hand: the figure ``lpips`` is there then.
         border: pixels left out on each side, at the size of the output. Publications on super-resolution leave out as
             many as the factor; those on denoising and low light none.
 
@@ -72,10 +89,11 @@ class RestorationMetrics:
         ValueError: a negative border.
     """
 
-    def __init__(self, *, border: int = 0) -> None:
+    def __init__(self, *, border: int = 0, distance: Distance | None = None) -> None:
         if border < 0:
             raise ValueError(f"border must be at least 0; it is {border}")
-        self.border = border
+        self.border, self._distance = border, distance
+        self._distances: list[float] = []
         # Every image's own sums, not theirs together: math.fsum then gives the same digits in any order.
         self._sums: dict[str, list[dict[str, float]]] = {"": [], _MATCHED: []}
         self._ratios: list[float] = []
@@ -83,7 +101,8 @@ class RestorationMetrics:
     @property
     def protocol(self) -> dict[str, Any]:
         """What must be said beside the figures."""
-        return {"border": self.border, "psnr_cap_db": PSNR_CAP_DB, "y": _Y}
+        protocol: dict[str, Any] = {"border": self.border, "psnr_cap_db": PSNR_CAP_DB, "y": _Y}
+        return protocol | ({"lpips": "AlexNet, release 0.1"} if self._distance else {})
 
     def update(
         self,
@@ -119,7 +138,7 @@ class RestorationMetrics:
         valid_hw = valid_hw[inside]
         predicted_hwc = _unit_where_valid("prediction", predicted_hwc[inside], valid_hw)
         target_hwc = _unit_where_valid("target", target_hwc[inside], valid_hw)
-        single = RestorationMetrics(border=self.border)
+        single = RestorationMetrics(border=self.border, distance=self._distance)
         if valid_hw.any():
             single._add(predicted_hwc, target_hwc, valid_hw)
             self.merge(single)
@@ -136,6 +155,7 @@ class RestorationMetrics:
         for prefix, rows in self._sums.items():
             rows.extend(other._sums[prefix])
         self._ratios.extend(other._ratios)
+        self._distances.extend(other._distances)
 
     def compute(self) -> dict[str, float]:
         """All figures so far; before the first image all are nan, but for the count of identical images."""
@@ -157,7 +177,7 @@ class RestorationMetrics:
                 own = text + (_CAP_TEXT if key.startswith("psnr") else "")
                 infos[f"{prefix}{key}"] = MetricInfo(title, unit, direction, pooled, text)
                 infos[f"{prefix}{key}_per_image"] = MetricInfo(f"{title}, an image", unit, direction, _IMAGES, own)
-        return infos | _FACTS
+        return infos | _FACTS | (_LPIPS if self._distance else {})
 
     def _compute(self, cap: float) -> dict[str, float]:
         figures: dict[str, float] = {}
@@ -170,6 +190,8 @@ class RestorationMetrics:
                 figures[f"{prefix}{key}_per_image"] = _mean([min(row[key], limit) for row in each])
         figures["brightness_ratio"] = _mean(self._ratios)
         figures["identical_images"] = float(sum(row["square"] == 0 for row in self._sums[""]))
+        if self._distance:
+            figures["lpips"] = _mean(self._distances)
         return figures
 
     def _add(
@@ -182,6 +204,9 @@ class RestorationMetrics:
         matched_hwc = (predicted_hwc * factor).clip(0, 1)
         self._sums[_MATCHED].append(_sums(matched_hwc, target_hwc, valid_hw))
         self._ratios.append(brightness / wanted if wanted > 0 else math.nan)
+        if self._distance:
+            large = min(valid_hw.shape) >= LPIPS_SMALLEST and bool(valid_hw.all())
+            self._distances.append(self._distance(predicted_hwc, target_hwc) if large else math.nan)
 
 
 def as_unit(image_hwc: NDArray[Any]) -> NDArray[np.float64]:

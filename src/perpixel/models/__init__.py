@@ -4,6 +4,7 @@ The room knows no recipe: everything comes in as plain arguments.
 """
 
 from perpixel.models.build import ARCHITECTURES, DEPTH_ARCHITECTURES, Architecture, build_model
+from perpixel.models.levels import EncoderLevels
 from perpixel.models.network import PixelModel, WeightsReport
 from perpixel.models.restoration_build import RESTORATION_ARCHITECTURES
 
@@ -12,6 +13,7 @@ __all__ = [
     "DEPTH_ARCHITECTURES",
     "RESTORATION_ARCHITECTURES",
     "Architecture",
+    "EncoderLevels",
     "PixelModel",
     "WeightsReport",
     "build_model",

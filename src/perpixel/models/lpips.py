@@ -6,6 +6,8 @@ and the five linear layers of LPIPS (``alex.pth`` of its release). Where they ar
 
 from __future__ import annotations
 
+import importlib.util
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ from torch import Tensor, nn
 
 from perpixel.errors import WeightsError
 
-__all__ = ["Lpips"]
+__all__ = ["Lpips", "lpips_at_hand"]
 
 # LPIPS normalises images in [-1, 1] by these, which is nearly ImageNet's mean and deviation of images in [0, 1].
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+_LINEAR = {"lpips": "weights/v0.1/alex.pth", "torchmetrics": "functional/image/lpips_models/alex.pth"}
 _SMALLEST = 32  # pixels; AlexNet's last pooling has nothing left below
 
 
@@ -72,6 +75,20 @@ class Lpips:
                 unit_bchw = x_bchw / (x_bchw.square().sum(1, keepdim=True).sqrt() + 1e-8)
                 distance += float(((unit_bchw[:1] - unit_bchw[1:]).square() * weight).sum(1).mean())
         return distance
+
+
+@cache
+def lpips_at_hand() -> Lpips | None:
+    """LPIPS, where its weights lie on this machine already: AlexNet in torch's folder of downloads, the linear layers
+    in the package ``lpips`` or ``torchmetrics``. Nothing is fetched."""
+    backbones = sorted(Path(torch.hub.get_dir(), "checkpoints").glob("alexnet-*.pth"))
+    linears = [
+        Path(found.origin).parent / inside
+        for package, inside in _LINEAR.items()
+        if (found := importlib.util.find_spec(package)) is not None and found.origin is not None
+    ]
+    linears = [path for path in linears if path.is_file()]
+    return Lpips(backbone=backbones[0], linear=linears[0]) if backbones and linears else None
 
 
 def _read(path: Path) -> dict[str, Any]:

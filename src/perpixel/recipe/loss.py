@@ -23,7 +23,7 @@ LOSS_NAMES = {
         "ssi_mse",
         "ssi_trim",
     ),
-    "restoration": ("charbonnier", "frequency", "gradient", "l1", "mse", "ssim"),
+    "restoration": ("charbonnier", "frequency", "gradient", "l1", "mse", "perceptual", "ssim"),
 }
 """Losses by the kind of the target that they judge."""
 
@@ -62,6 +62,8 @@ class LossSection(Section):
     With two classes the set losses know the foreground alone, and weights concern the other terms.
 
     ``silog_alpha`` and ``silog_beta``: alpha sqrt(Var(g) + beta mean(g)^2), of depth.
+
+    ``perceptual_encoder``: whose features the loss ``perceptual`` compares; it keeps its ImageNet weights.
     """
 
     name: str = "bce_dice"
@@ -72,6 +74,7 @@ class LossSection(Section):
     tversky_beta: NonNegativeFloat = 0.5
     silog_alpha: PositiveFloat = 10.0
     silog_beta: NonNegativeFloat = 0.15
+    perceptual_encoder: str = "tf_efficientnet_lite0"
     warm_start: str | None = None
     warm_start_epochs: NonNegativeInt = 0
 

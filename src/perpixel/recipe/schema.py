@@ -50,6 +50,10 @@ class DataSection(Section):
     In the templates ``{id}`` and ``{subset}`` stand for a part of a name, the same in image and target. ``{any}`` is a
     part that the target does not have: ``train/{any}_{id}.png`` finds ``train/night_shot_7.png`` as number 7. It takes
     as much of a name as it can.
+
+    ``also`` names recipe files whose pairs train too, such as real photographs beside rendered ones: their own ``data``
+    and ``target`` sections say where they lie and what they mean, ``split`` which of them train, and ``augmentation``
+    how these are changed. What chooses and what is reported are this recipe's own pairs alone.
     """
 
     root: str | None = None
@@ -59,6 +63,7 @@ class DataSection(Section):
     unlabelled: str | None = None
     tables: tuple[str, ...] = ()
     archives: tuple[Archive, ...] = ()
+    also: tuple[str, ...] = ()
     cache: Literal["auto", "off"] = "auto"
 
     @field_validator("images", "targets", "unlabelled")
@@ -190,6 +195,10 @@ class TrainingSection(Section):
     ``precision: auto`` and ``threads: null`` are settled when a run starts and written into it. ``monitor`` is the
     validation metric that decides which epoch is best. A checkpoint from which ``--resume`` continues is written after
     every epoch and every ``checkpoint_seconds``.
+
+    ``batch_size`` is that of a step, whatever the number of processes that share it. Of several processes,
+    ``sync_batch_norm`` lets batch normalisation see all their images, and ``strategy: fsdp`` deals weights, derivatives
+    and the optimiser's state to them, for models that do not fit on one device.
     """
 
     epochs: NonNegativeInt = 20
@@ -202,6 +211,8 @@ class TrainingSection(Section):
     workers: NonNegativeInt = 0
     threads: PositiveInt | None = None
     checkpoint_seconds: PositiveFloat = 60.0
+    sync_batch_norm: bool = False
+    strategy: Literal["ddp", "fsdp"] = "ddp"
 
 
 class InferenceSection(Section):
@@ -296,6 +307,8 @@ class Recipe(Section):
         crops = self.augmentation.rare_class_crops > 0 or self.augmentation.crop_scale != (1.0, 1.0)
         if crops and self.input.fit != "crop":
             raise ValueError("augmentation.crop_scale and rare_class_crops need input.fit 'crop'")
+        if self.training.strategy == "fsdp" and self.model.unfreeze_epochs:
+            raise ValueError("training.strategy 'fsdp' needs weights that train from the start: no unfreeze_epochs")
         self._check_losses()
         self._check_what_needs_metres()
         if isinstance(self.target, SegmentationTarget):

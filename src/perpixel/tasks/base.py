@@ -38,6 +38,9 @@ class Metrics(Protocol):
     ) -> dict[str, float]:
         """Add one image; ``confidence_hw`` is what `Task.confidence` says. Returns its own figures."""
 
+    def merge(self, other: Any) -> None:
+        """Add what another accumulator of the same kind has seen, as if its images had been added here."""
+
     def compute(self) -> dict[str, float]:
         """The figures of all images so far."""
 
@@ -122,6 +125,12 @@ class Task(ABC):
         What of `refine` and `finalize` cannot be told in tensor operations is left out: see `left_out_of_graph`.
         """
 
+    def graph_confidence(
+        self, scores_bkhw: torch.Tensor, prediction_bhw: torch.Tensor, decision: Decision
+    ) -> torch.Tensor | None:
+        """`confidence` of `calibrated` scores in tensor operations, confidence_bhw; None where it is 1 everywhere."""
+        return None
+
     @abstractmethod
     def graph_output(self, size: str) -> dict[str, str]:
         """Of `graph_prediction` ``type``, ``shape`` (names of axes, ``size`` being those of a map) and ``meaning``."""
@@ -177,6 +186,13 @@ class Task(ABC):
     ) -> dict[str, NDArray[np.uint8]]:
         """Pictures to look at side by side, image_hwc each: ``input`` and ``prediction``; with a target also ``truth``
         and ``error``, of which `error_legend` says what it shows."""
+
+    def close_up(
+        self, image_hwc: NDArray[np.uint8], prediction_hw: NDArray[Any], target_hw: NDArray[Any]
+    ) -> dict[str, NDArray[np.uint8]]:
+        """A part of an image, enlarged, where the prediction is farthest off: ``where`` it lies, and what is to be
+        compared, image_hwc each. Empty where `panels` show all there is to see."""
+        return {}
 
     @abstractmethod
     def guards(self, figures: Mapping[str, float]) -> list[str]:

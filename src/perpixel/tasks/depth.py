@@ -17,7 +17,7 @@ from perpixel.depth_maps import guided_smooth, paint_depth, smooth_depth
 from perpixel.errors import RequestError
 from perpixel.images import write_image
 from perpixel.metrics import DepthMetrics
-from perpixel.metrics.depth_guards import inverted, predictions_on_a_clamp, wrong_unit
+from perpixel.metrics.depth_guards import inverted, predictions_on_a_clamp, predictions_that_do_not_vary, wrong_unit
 from perpixel.pointcloud import Camera, camera_from_fov, depth_to_points, focal_length, write_glb, write_ply
 from perpixel.recipe import DepthTarget, InferenceSection, LossSection, parse_loss
 from perpixel.tasks.base import Decision, Task, TaskLoss
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _ASSUMED_FOV = 55.0  # degrees, vertical: about a phone's main camera held upright
 _NEAREST = 1e-3  # metres; figures and logarithms need a depth above 0
 _MAP_SIZE = (24, 32)  # height and width of the mean depth map that is kept as a fact
+_OF_LOGARITHMS = ("log_gradient", "silog", "silog_eigen", "silog_root")
 _LEVELS = np.geomspace(_NEAREST, 1e5, 4001)  # metres; a step is half a percent
 
 
@@ -116,6 +117,20 @@ class DepthTask(Task):
                 rule="an output is read as what it is: figures of disparity read as depth mean nothing.",
                 cure=f"set target.output={wanted}.",
             )
+        logarithms = [name for name in self._losses() if name in _OF_LOGARITHMS]
+        if kind is None and self.target.output == "metres" and logarithms:
+            raise RequestError(
+                f"{' and '.join(logarithms)} take the logarithm of metres, and this network may put out less than 0",
+                where=f"target.output = metres, loss.name = {self.loss_section.name}",
+                rule="a loss that is no number is an error, and an untrained network would begin with it.",
+                cure="set target.output=log: the output is then the logarithm, and every depth is above 0; or take a"
+                " loss of metres: l1, berhu or mse.",
+            )
+
+    def _losses(self) -> list[str]:
+        """Names of all terms, those of the warm start too."""
+        expressions = filter(None, (self.loss_section.warm_start, self.loss_section.name))
+        return [name for expression in expressions for _, name in parse_loss(expression)]
 
     def loss(self, facts: Mapping[str, Any]) -> TaskLoss:
         from perpixel.losses import DepthLossOptions, WeightedDepthLoss
@@ -212,7 +227,10 @@ class DepthTask(Task):
         return {"constant": constant, "mean map": mean_map}
 
     def guards(self, figures: Mapping[str, float]) -> list[str]:
-        found = [inverted(figures["rank_correlation"])]
+        found = [
+            inverted(figures["rank_correlation"]),
+            predictions_that_do_not_vary(figures["variation_inside"], figures["variation_between"]),
+        ]
         if not self.relative:
             found += [predictions_on_a_clamp(figures["share_at_clamp"]), wrong_unit(figures["median_ratio"])]
         return [sentence for sentence in found if sentence]

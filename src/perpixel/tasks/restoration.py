@@ -14,15 +14,18 @@ from perpixel.errors import DataError, RequestError
 from perpixel.images import read_image, write_image
 from perpixel.luma import luma_full
 from perpixel.metrics import RestorationMetrics
-from perpixel.metrics.restoration_baselines import bicubic, gamma_corrected, histogram_matched
+from perpixel.metrics.restoration_baselines import bicubic, clahe, gamma_corrected, histogram_matched
 from perpixel.recipe import InferenceSection, LossSection, RestorationTarget, parse_loss
 from perpixel.tasks.base import Decision, Task, TaskLoss
 
 if TYPE_CHECKING:
     import torch
 
+    from perpixel.losses import PerceptualLoss
+
 _QUANTILES = np.linspace(0, 1, 65)
 _DARKER, _BRIGHTER = 0.8, 1.25  # mean luma of predictions over that of truths; beyond, brightness is what is wrong
+_CLOSE = 192  # pixels of the side of a close-up, nearly
 _WORST = 0.25  # of the full range, after brightening: the brightest colour of the picture of errors
 
 
@@ -97,11 +100,14 @@ class RestorationTask(Task):
         from perpixel.losses import WeightedRestorationLoss
 
         section = self.loss_section
-        weighted = [
-            WeightedRestorationLoss(parse_loss(name)) for name in (section.warm_start or section.name, section.name)
-        ]
+        expressions = [parse_loss(name) for name in (section.warm_start or section.name, section.name)]
+        seen = any(name == "perceptual" for terms in expressions for _, name in terms)
+        perceptual = _perceptual(section.perceptual_encoder) if seen else None
+        weighted = [WeightedRestorationLoss(terms, perceptual=perceptual) for terms in expressions]
 
         def compute(epoch: int, output_bkhw: torch.Tensor, target_bhwc: torch.Tensor) -> torch.Tensor:
+            if perceptual is not None:
+                perceptual.to(output_bkhw.device)
             chosen = weighted[epoch >= section.warm_start_epochs]
             return chosen(output_bkhw, to_unit(target_bhwc).permute(0, 3, 1, 2))
 
@@ -145,17 +151,20 @@ class RestorationTask(Task):
         return {}
 
     def metrics(self) -> RestorationMetrics:
-        return RestorationMetrics(border=self.target.border)
+        from perpixel.models.lpips import lpips_at_hand
+
+        return RestorationMetrics(border=self.target.border, distance=lpips_at_hand())
 
     def baselines(self, facts: Mapping[str, Any]) -> dict[str, Callable[[NDArray[Any]], NDArray[Any]]]:
         """The input itself, enlarged where targets are larger; and after it was brought to the brightness, or to the
-        distribution of values, of the training targets."""
+        distribution of values, of the training targets, or its own contrast was raised (in 8 bits)."""
         scale, mean_luma = self.target.scale, float(facts["mean_luma"])
         quantiles_qc = np.asarray(facts["quantiles"], dtype=np.float64)
         return {
             "input" if scale == 1 else "bicubic": lambda image_hwc: bicubic(image_hwc, scale),
             "gamma correction": lambda image_hwc: bicubic(gamma_corrected(image_hwc, mean_luma), scale),
             "histogram matching": lambda image_hwc: bicubic(histogram_matched(image_hwc, quantiles_qc), scale),
+            "CLAHE": lambda image_hwc: bicubic(clahe(_brightened(image_hwc, 1.0)), scale),
         }
 
     def guards(self, figures: Mapping[str, float]) -> list[str]:
@@ -188,14 +197,34 @@ class RestorationTask(Task):
         shown = {"input": bicubic(image_hwc, scale), "prediction": prediction_hw}
         if target_hw is not None:
             shown["truth"] = target_hw
-        model_hwc = _unit(shown.get("truth", prediction_hw))
-        gain = float(np.clip(0.95 / max(float(np.quantile(model_hwc, 0.99)), 1e-3), 1, 20))
+        gain = _gain(shown.get("truth", prediction_hw))
         panels = {name: _brightened(picture_hwc, gain) for name, picture_hwc in shown.items()}
         if target_hw is not None:
             error_hw = gain * np.abs(_unit(prediction_hw) - _unit(target_hw)).mean(axis=2)
             level_hw = np.rint(255 * (error_hw / _WORST).clip(0, 1)).astype(np.uint8)
             panels["error"] = np.asarray(cv2.applyColorMap(level_hw, cv2.COLORMAP_INFERNO)[..., ::-1])
         return panels
+
+    def close_up(
+        self, image_hwc: NDArray[Any], prediction_hw: NDArray[Any], target_hw: NDArray[Any]
+    ) -> dict[str, NDArray[np.uint8]]:
+        """A square of the image as it came, enlarged by bicubic interpolation, as predicted, and as it should be."""
+        scale, gain = self.target.scale, _gain(target_hw)
+        side = max(1, min(96, min(target_hw.shape[:2]) // 4) // scale) * scale
+        top, left = _worst_square(self.pixel_error(prediction_hw, target_hw), side, scale)
+        window = np.s_[top : top + side, left : left + side]
+        own = np.s_[top // scale : (top + side) // scale, left // scale : (left + side) // scale]
+        framed_hwc = _brightened(target_hw, gain)
+        cv2.rectangle(framed_hwc, (left, top), (left + side - 1, top + side - 1), (255, 0, 0), 2)
+        shown = {"input": image_hwc[own]} | ({"bicubic": bicubic(image_hwc, scale)[window]} if scale > 1 else {})
+        shown |= {"prediction": prediction_hw[window], "truth": target_hw[window]}
+        size = (max(_CLOSE, side) // side * side,) * 2
+        pictures = {name: _brightened(picture_hwc, gain) for name, picture_hwc in shown.items()}
+        enlarged = {
+            name: np.asarray(cv2.resize(picture_hwc, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+            for name, picture_hwc in pictures.items()
+        }
+        return {"where": framed_hwc} | enlarged
 
     def write_prediction(
         self,
@@ -232,6 +261,28 @@ class RestorationTask(Task):
 def _unit(image_hwc: NDArray[Any]) -> NDArray[np.float32]:
     """uint8 or uint16 as float32 in [0, 1]."""
     return image_hwc.astype(np.float32) / np.float32(255 if image_hwc.dtype == np.uint8 else 65535)
+
+
+def _gain(image_hwc: NDArray[Any]) -> float:
+    """The factor that makes an image well exposed."""
+    return float(np.clip(0.95 / max(float(np.quantile(_unit(image_hwc), 0.99)), 1e-3), 1, 20))
+
+
+def _worst_square(error_hw: NDArray[np.float32], side: int, step: int) -> tuple[int, int]:
+    """Row and column, multiples of ``step``, of the square with the largest sum of errors."""
+    sums_hw = cv2.integral(error_hw)
+    squares_hw = sums_hw[side:, side:] - sums_hw[:-side, side:] - sums_hw[side:, :-side] + sums_hw[:-side, :-side]
+    squares_hw = squares_hw[::step, ::step]
+    row, column = np.unravel_index(int(squares_hw.argmax()), squares_hw.shape)
+    return int(row) * step, int(column) * step
+
+
+def _perceptual(encoder: str) -> PerceptualLoss:
+    from perpixel.losses import PerceptualLoss
+    from perpixel.models import EncoderLevels
+
+    levels = EncoderLevels(encoder)
+    return PerceptualLoss(levels, mean=levels.mean, std=levels.std)
 
 
 def _brightened(image_hwc: NDArray[Any], gain: float) -> NDArray[np.uint8]:

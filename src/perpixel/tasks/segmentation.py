@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from perpixel.errors import RecipeError, RequestError
 from perpixel.images import write_image, write_label_map
-from perpixel.metrics import SegmentationMetrics, TemperatureFit, tempered
+from perpixel.metrics import SMALLEST_PROBABILITY, SegmentationMetrics, TemperatureFit, tempered
 from perpixel.recipe import InferenceSection, LossSection, SegmentationTarget, parse_loss
 from perpixel.tasks.base import Decision, Scored, Task, TaskLoss
 from perpixel.tasks.classmap import IGNORED, ClassMap
@@ -160,6 +160,19 @@ class SegmentationTask(Task):
         if not self.binary:
             return scores_bkhw.argmax(dim=1).byte()
         return (scores_bkhw[:, 0] > decision["threshold"]).byte()
+
+    def graph_confidence(
+        self, scores_bkhw: torch.Tensor, prediction_bhw: torch.Tensor, decision: Decision
+    ) -> torch.Tensor:
+        import torch
+
+        probability_bkhw = torch.cat([1 - scores_bkhw, scores_bkhw], dim=1) if self.binary else scores_bkhw
+        temperature = decision.get("temperature", 1.0)
+        if temperature != 1:  # as `tempered`; the smallest probability is that of its logits
+            power_bkhw = probability_bkhw.clamp(min=SMALLEST_PROBABILITY) ** (1 / temperature)
+            probability_bkhw = power_bkhw / power_bkhw.sum(dim=1, keepdim=True)
+        confidence_bhw = probability_bkhw.gather(1, prediction_bhw.long()[:, None])[:, 0]
+        return confidence_bhw.masked_fill(confidence_bhw.isnan(), 0).clamp(0, 1)
 
     def graph_output(self, size: str) -> dict[str, str]:
         return {"type": "uint8", "shape": size, "meaning": "index of the class, from 0"}
