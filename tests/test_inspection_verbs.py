@@ -213,7 +213,7 @@ def test_a_training_says_nothing_of_good_data_and_remembers_that(data: Path, tmp
     stream = io.StringIO()
     run = api.train("salt", data=data, overrides=SHORT, run=tmp_path / "run", console=Console(stream))
     assert "warning" not in stream.getvalue()
-    assert run.manifest["inspection"] == {"forced": False, "errors": [], "warnings": []}
+    assert run.manifest["inspection"] == {"forced": False, "errors": [], "warnings": [], "split": []}
 
 
 def test_errors_stop_a_training_and_force_is_remembered(data: Path, tmp_path: Path) -> None:

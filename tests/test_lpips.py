@@ -10,7 +10,7 @@ import torch
 
 from perpixel._torchvision import ensure_torchvision
 from perpixel.errors import WeightsError
-from perpixel.models.lpips import Lpips
+from perpixel.models.lpips import Lpips, lpips_at_hand
 
 ensure_torchvision()
 from torchmetrics.functional.image import lpips as reference  # noqa: E402
@@ -55,3 +55,18 @@ def test_wrong_files_are_said(files: tuple[Path, Path], tmp_path: Path) -> None:
         Lpips(backbone=backbone, linear=backbone)
     with pytest.raises(WeightsError, match="cannot be read"):
         Lpips(backbone=tmp_path / "missing.pth", linear=linear)
+
+
+def test_it_is_found_where_torch_keeps_downloads(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    lpips_at_hand.cache_clear()
+    assert lpips_at_hand() is None
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth").write_bytes(files[0].read_bytes())
+    lpips_at_hand.cache_clear()
+    found = lpips_at_hand()
+    images = np.random.default_rng(1).random((2, 40, 40, 3))
+    assert found is not None and found(*images) == Lpips(backbone=files[0], linear=files[1])(*images)
+    lpips_at_hand.cache_clear()

@@ -196,3 +196,19 @@ def test_wrong_images_are_refused(predicted: NDArray[Any], target: NDArray[Any],
         RestorationMetrics().update(predicted, target)
     with pytest.raises(ValueError, match="border"):
         RestorationMetrics(border=-1)
+
+
+def test_lpips_is_the_mean_over_images_that_are_large_enough() -> None:
+    def distance(first_hwc: NDArray[Any], second_hwc: NDArray[Any]) -> float:
+        return float(np.abs(first_hwc - second_hwc).max())
+
+    plain, metrics = RestorationMetrics(), RestorationMetrics(distance=distance)
+    assert "lpips" not in plain.compute() and "lpips" not in plain.infos()
+    with pytest.raises(ValueError, match="same protocol"):
+        metrics.merge(plain)
+    for size, error in ((32, 0.25), (40, 0.75), (31, 0.5)):
+        truth = np.zeros((size, size, 3))
+        row = metrics.update(truth + error, truth)
+        assert row["lpips"] == pytest.approx(error) if size >= 32 else np.isnan(row["lpips"])
+    assert metrics.compute()["lpips"] == pytest.approx(0.5)
+    assert list(metrics.infos()) == list(metrics.compute())

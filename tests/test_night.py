@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,13 @@ from numpy.typing import NDArray
 from skimage import data as skimage_data
 
 import perpixel.synthesis.night_dataset as night_dataset
+from perpixel import api
+from perpixel.console import Console
+from perpixel.data.samples import list_samples
 from perpixel.errors import DataError, RequestError
 from perpixel.images import read_image, write_image
+from perpixel.recipe import load_recipe
+from perpixel.synthesis import night_sources
 from perpixel.synthesis.night import (
     NightScene,
     NightSettings,
@@ -27,6 +33,7 @@ from perpixel.synthesis.night import (
     to_picture,
 )
 from perpixel.synthesis.night_dataset import synthesize_night
+from perpixel.synthesis.scene import Environment, Material, Mesh, Scene, camera_from_fov, look_at
 
 SCENE = NightScene(stops=2.0, shot=0.004, read=1e-5, row=0.002, bits=12, red_gain=2.1, blue_gain=1.7)
 
@@ -180,6 +187,7 @@ def test_wrong_ranges_and_images_are_refused() -> None:
 # ---------------------------------------------------------------- the folder
 
 COUNT, SIZE = 20, (36, 24)
+TABLE = {"pairs_csv": "scenes.csv"}
 
 
 @pytest.fixture(scope="module")
@@ -209,22 +217,40 @@ def scenes(folder: Path) -> list[dict[str, str]]:
 
 def test_layout(folder: Path) -> None:
     rows = scenes(folder)
-    assert [int(row["number"]) for row in rows] == list(range(COUNT))
+    numbers = [row["id"].rpartition("/")[2] for row in rows]
+    assert numbers == [str(number) for number in range(COUNT)]
     names = {
         "train": ("train/train/night", "train/gt"),
         "val": ("val/val/night", "val/gt"),
         "test": ("test/test", "test_gt"),
     }
     expected = {"scenes.csv", "synthesis.json"}
-    for row in rows:
+    for number, row in zip(numbers, rows, strict=True):
         noisy, clean = names[row["subset"]]
-        expected |= {f"{noisy}_{row['number']}.png", f"{clean}/gt_{row['number']}.png"}
-        assert read_image(folder / f"{noisy}_{row['number']}.png").pixels_hwc.shape == (6, 9, 3)
-        assert read_image(folder / clean / f"gt_{row['number']}.png").pixels_hwc.shape == (24, 36, 3)
+        assert (row["image"], row["target"]) == (f"{noisy}_{number}.png", f"{clean}/gt_{number}.png")
+        assert row["id"] == f"{row['subset']}/{number}"
+        expected |= {row["image"], row["target"]}
+        assert read_image(folder / row["image"]).pixels_hwc.shape == (6, 9, 3)
+        assert read_image(folder / row["target"]).pixels_hwc.shape == (24, 36, 3)
         assert 1 <= float(row["stops"]) <= 4 and 10 <= int(row["bits"]) <= 14
     assert set(contents(folder)) == expected
     subsets = [row["subset"] for row in rows]
     assert (subsets.count("val"), subsets.count("test")) == (4, 2)
+
+
+def test_a_recipe_finds_the_pairs_by_layout_and_by_table(folder: Path) -> None:
+    layout = load_recipe("lowlight", []).data
+    by_layout = {sample.id: sample for sample in list_samples(layout, folder)}
+    by_table = {sample.id: sample for sample in list_samples(layout.model_copy(update=TABLE), folder)}
+    assert len(by_table) == COUNT and len(by_layout) == COUNT - 2  # only the table tells of the test's clean pictures
+    for id_, sample in by_layout.items():
+        assert (by_table[id_].image, by_table[id_].target, by_table[id_].subset) == (
+            sample.image,
+            sample.target,
+            sample.subset,
+        )
+    assert {sample.subset for sample in by_table.values()} == {"train", "val", "test"}
+    assert 1 <= float(by_table["train/0"].attributes["stops"]) <= 4
 
 
 def test_a_photograph_gives_to_one_subset_alone(folder: Path, photographs: Path) -> None:
@@ -283,3 +309,52 @@ def test_what_cannot_be_made_is_said(photographs: Path, tmp_path: Path) -> None:
         synthesize_night(tmp_path / "a", source=tmp_path / "few", count=9, seed=0)
     with pytest.raises(DataError, match=r"\.png: the photograph is 100x80 pixels"):
         synthesize_night(tmp_path / "a", source=photographs, count=9, seed=0, size=(90, 90))
+
+
+# ---------------------------------------------------------------- without photographs
+
+
+def test_scikit_images_photographs_serve_where_none_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.synthesize("night", tmp_path / "set", count=6, size=SIZE, console=Console())
+    assert {row["photograph"] for row in scenes(tmp_path / "set")} <= set(night_sources._SKIMAGE)
+    with pytest.raises(DataError, match=r"1 of scikit-image's \d photographs have 900x800"):
+        api.synthesize("night", tmp_path / "large", count=6, size=(900, 800), console=Console())
+    monkeypatch.setattr(night_sources.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RequestError, match="--from desert"):
+        api.synthesize("night", tmp_path / "missing", count=6, console=Console())
+    assert not (tmp_path / "large").exists() and not (tmp_path / "missing").exists()
+
+
+def board(seed: int, index: int, *, size: tuple[int, int], **_: object) -> Scene:
+    """A board before a camera, another grey in every scene."""
+    corners = np.array([[5, -1, 1], [5, 1, 1], [5, 1, 3], [5, -1, 3]], np.float32)
+    faces = np.array([[0, 1, 2], [0, 2, 3]], np.uint32)
+    shade = np.full((4, 3), 0.2 + 0.05 * index, np.float32)
+    mesh = Mesh(corners, faces, shade, "any", 1, np.zeros(2, np.uint32))
+    camera = camera_from_fov(*size, vertical_fov=60, pose_44=look_at((0, 0, 2), yaw=0, pitch=0))
+    light = Environment(np.ones((4, 8, 3), np.float32))
+    return Scene(f"s{index}", (Material("any"),), (mesh,), light, camera)
+
+
+@pytest.mark.parametrize("source", ["desert", "objects"])
+def test_scenes_are_rendered(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mitsuba")
+    drawn: list[int] = []
+
+    def make(seed: int, index: int, **options: Any) -> Scene:
+        drawn.append(index)
+        if len(drawn) == 4:
+            raise KeyboardInterrupt
+        return board(seed, index, **options)
+
+    monkeypatch.setattr(night_sources, f"make_{source}_scene", make)
+    options: dict[str, Any] = {"count": 12, "seed": 2, "size": SIZE, "source": source, "scale": 4}
+    with pytest.raises(KeyboardInterrupt):
+        api.synthesize("night", tmp_path / "set", **options)
+    said: list[str] = []
+    synthesize_night(tmp_path / "set", **options, say=said.append)
+    assert drawn == [0, 1, 2, 3, *range(3, 10)]  # ten scenes; those that were drawn are not drawn again
+    assert read_image(tmp_path / "set" / "day" / "00000.png").pixels_hwc.shape == (36, 54, 3)
+    rows = scenes(tmp_path / "set")
+    assert [row["subset"] for row in rows].count("test") == 1 and len({row["photograph"] for row in rows}) == 10
+    assert f"--data {tmp_path / 'set'} --set target.scale=4" in said[-1]

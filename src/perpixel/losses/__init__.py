@@ -5,7 +5,7 @@ from __future__ import annotations
 from perpixel.losses.base import LossFunction, LossOptions
 from perpixel.losses.catalogue import LOSSES, WarmStartLoss, WeightedLoss
 from perpixel.losses.depth import DEPTH_LOSSES, DepthLossOptions, WeightedDepthLoss
-from perpixel.losses.restoration import RESTORATION_LOSSES, WeightedRestorationLoss
+from perpixel.losses.restoration import RESTORATION_LOSSES, PerceptualLoss, WeightedRestorationLoss
 
 __all__ = [
     "DEPTH_LOSSES",
@@ -14,6 +14,7 @@ __all__ = [
     "DepthLossOptions",
     "LossFunction",
     "LossOptions",
+    "PerceptualLoss",
     "WarmStartLoss",
     "WeightedDepthLoss",
     "WeightedLoss",

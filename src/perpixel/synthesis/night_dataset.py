@@ -18,14 +18,15 @@ from perpixel.imresize import imresize
 from perpixel.run import write_rows
 from perpixel.synthesis.folder import begin, finish
 from perpixel.synthesis.night import NightScene, NightSettings, darken, draw_scene
+from perpixel.synthesis.night_sources import NAMED_SOURCES, draw_days, packaged_photographs, require_source
 
 __all__ = ["synthesize_night"]
 
 SCALES = (1, 2, 3, 4)
 _SHARES = {"val": 0.2, "test": 0.1}  # of the pairs, and of the photographs; the rest is for training
 _FOLDERS = {"train": ("train/train", "train/gt"), "val": ("val/val", "val/gt"), "test": ("test", "test_gt")}
-_PHOTOGRAPHS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-_VERSION = 1  # of the generator: to be raised whenever it draws other pictures from the same seed
+_ENDINGS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+_VERSION = 2  # of the generator: to be raised whenever it draws other pictures from the same seed
 
 
 @dataclass(frozen=True)
@@ -44,41 +45,49 @@ class _Pair:
 def synthesize_night(
     out_dir: Path,
     *,
-    source: Path,
+    source: str | Path = "skimage",
     count: int,
     seed: int,
     scale: int = 1,
     size: tuple[int, int] = (512, 320),
     truth: Literal["dark", "day"] = "dark",
     settings: NightSettings | None = None,
+    processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> None:
     """Write pairs of a noisy picture at night and a clean one. Equal arguments and photographs give equal bytes.
 
     ``train/train/night_<number>.png`` belongs to ``train/gt/gt_<number>.png``, ``val/val/night_<number>.png`` to
     ``val/gt/gt_<number>.png``, and ``test/test_<number>.png`` to ``test_gt/gt_<number>.png``, which the system does not
     have. A tenth of the pairs is for testing, a fifth for validation. A photograph gives its pairs to one subset alone.
-    ``scenes.csv`` has subset, photograph and what was drawn for each pair: see `NightScene`.
+    ``scenes.csv`` has a row a pair, of the test too: ``id``, ``image`` and ``target`` (their files), ``subset``,
+    ``photograph``, and what was drawn for it (see `NightScene`). With ``data.pairs_csv: scenes.csv`` a recipe finds
+    all pairs by it, and figures are told by darkness and noise. Rendered photographs lie in ``day/``.
 
     A folder that a killed call left behind is continued; a finished one of the same arguments is left as it is.
 
     Args:
         out_dir: the folder to write, new, empty, or of an earlier call with the same arguments.
         source: a folder of well-exposed photographs, at least 3, none smaller than ``size``; folders inside it count.
+            Or ``desert`` or ``objects``: scenes are rendered, one for about four pairs, half as large again as
+            ``size``. Or ``skimage``: those of the photographs that come with scikit-image which are large enough.
         count: number of pairs, at least 3.
         seed: at least 0; pair number i depends on ``(seed, i)`` and its photograph alone.
         scale: how many times smaller the noisy picture is: 1, 2, 3 or 4.
         size: width and height of the clean picture in pixels, cut down to multiples of 2 and of ``scale``.
         truth: the clean picture is as dark as the noisy one, or well exposed; see `darken`.
         settings: ranges that scenes are drawn from.
-        progress: called with (pairs done, pairs in all) after each pair.
+        processes: so many scenes are rendered at once; the files are the same.
+        progress: called with (pairs done, pairs in all) after each pair, and so with scenes that are rendered.
+        say: called with sentences on what draws, and how to train on the pairs.
 
     Raises:
-        RequestError: arguments out of range, or ``out_dir`` holds something else.
+        RequestError: arguments out of range, scikit-image or Mitsuba is missing where they are asked for, or
+            ``out_dir`` holds something else.
         DataError: too few photographs, or one that cannot be read or is too small.
     """
-    out_dir, source, settings = Path(out_dir), Path(source), settings or NightSettings()
-    size_hw = size[::-1]
+    out_dir, settings = Path(out_dir), settings or NightSettings()
     if truth not in ("dark", "day"):
         raise RequestError(f"there is no truth {truth!r}", rule="clean pictures are 'dark' or 'day'.")
     if count < 3 or seed < 0 or scale not in SCALES or min(size) < 12:
@@ -87,37 +96,61 @@ def synthesize_night(
             rule="At least 3 pairs, seed 0, a scale of 1, 2, 3 or 4, and sides of 12 pixels.",
             cure="Correct the numbers.",
         )
-    photographs = _photographs(source)
     arguments = {"kind": "night", "version": _VERSION, "count": count, "seed": seed, "scale": scale}
-    arguments |= {"size": list(size), "truth": truth, "photographs": _digest(source, photographs)}
+    arguments |= {"size": list(size), "truth": truth}
+    rendered = str(source) in ("desert", "objects")
+    if rendered:
+        require_source(str(source))
+        arguments |= {"photographs": str(source)}
+    else:
+        root, photographs = _photographs(source, size)
+        arguments |= {"photographs": _digest(root, photographs)}
     arguments |= {key: list(value) if value else None for key, value in asdict(settings).items()}
     if begin(out_dir, arguments):
         if progress:
             progress(count, count)
         return
+    if rendered:
+        root = out_dir / "day"
+        draw_days(root, str(source), pairs=count, seed=seed, size=size, processes=processes, progress=progress, say=say)
+        photographs = sorted(root.glob("*.png"))
     rows = []
     for pair in _pairs(photographs, count, seed):
         rng = np.random.default_rng([seed, pair.number])
         scene = draw_scene(rng, settings)
-        _write(pair, out_dir, rng, scene, size_hw=size_hw, scale=scale, truth=truth)
-        photograph = pair.source.relative_to(source).as_posix()
-        rows.append({"number": pair.number, "subset": pair.subset, "photograph": photograph} | asdict(scene))
+        _write(pair, out_dir, rng, scene, size_hw=size[::-1], scale=scale, truth=truth)
+        rows.append(_row(pair, out_dir, root) | asdict(scene))
         if progress:
             progress(len(rows), count)
     write_rows(out_dir / "scenes.csv", rows)
     finish(out_dir)
+    if say:
+        settings_text = f"--set target.scale={scale} --set data.pairs_csv=scenes.csv"
+        say(f"Train on it, with a test subset: perpixel train lowlight-strong --data {out_dir} {settings_text}")
 
 
-def _photographs(source: Path) -> list[Path]:
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in _PHOTOGRAPHS and path.is_file())
+def _row(pair: _Pair, out_dir: Path, photographs: Path) -> dict[str, str]:
+    """The columns by which a recipe finds the pair, with the id that the system's layout gives it."""
+    noisy, clean = (path.relative_to(out_dir).as_posix() for path in pair.files(out_dir))
+    names = {"id": f"{pair.subset}/{pair.number}", "image": noisy, "target": clean, "subset": pair.subset}
+    return names | {"photograph": pair.source.relative_to(photographs).as_posix()}
+
+
+def _photographs(source: str | Path, size: tuple[int, int]) -> tuple[Path, list[Path]]:
+    """The folder and its photographs."""
+    if str(source) in NAMED_SOURCES:
+        return packaged_photographs(size)
+    folder = Path(source)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
     if len(found) < 3:
         raise DataError(
-            f"there are {len(found)} photographs" if source.is_dir() else "no such folder",
-            where=source,
+            f"there are {len(found)} photographs" if folder.is_dir() else "no such folder",
+            where=folder,
             rule="Training, validation and test pictures come from different photographs, so that 3 are needed.",
-            cure=f"Give a folder of at least 3 files of {', '.join(sorted(_PHOTOGRAPHS))}.",
+            cure=f"Give a folder of at least 3 files of {', '.join(sorted(_ENDINGS))}; or one of the words"
+            f" {', '.join(NAMED_SOURCES)}.",
         )
-    return found
+    return folder, found
 
 
 def _digest(source: Path, photographs: list[Path]) -> str:
