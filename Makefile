@@ -16,7 +16,7 @@ DEMO_VARY := --vary model.encoder=tf_efficientnet_lite0,tf_efficientnet_lite1 --
 DEMO_SET := --set training.epochs=$(DEMO_EPOCHS) --set optimizer.learning_rate=0.001 \
 	--set inference.threshold=validation --set inference.minimum_area=validation
 
-.PHONY: help demo test lint test-slow clean
+.PHONY: help demo test lint test-slow bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make test       linters, types and tests"
 	@echo "make lint       linters and types alone"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make bench      training beside the plain loop, in turn, into benchmarks/results: about 20 minutes on two cores"
 	@echo "make clean      remove $(VENV), $(DEMO)/ and caches"
 
 demo: $(VENV)/.installed-offline
@@ -48,6 +49,9 @@ lint: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/suite.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""One image of 256x256 from memory to scores: eager PyTorch beside exported files, in turn in one process.
+"""One image from memory to scores: eager PyTorch beside exported files, in turn in one process.
 
     OMP_NUM_THREADS=1 python benchmarks/export_latency.py [--rounds 15] [--size 256]
 
@@ -27,11 +27,13 @@ import torch
 
 from perpixel.exporting.metadata import describe
 from perpixel.exporting.onnx_file import quantize, write_onnx, write_openvino
-from perpixel.inference.exported import OnnxSession, OpenVinoSession
+from perpixel.exporting.torch_file import write_torch_export
+from perpixel.inference.exported import OnnxSession, OpenVinoSession, TorchSession
 from perpixel.inference.predictor import Predictor
 from perpixel.inference.timing import processor_name
 from perpixel.models import build_model
 from perpixel.recipe import load_recipe
+from perpixel.run import Run
 from perpixel.tasks import build_task
 
 Way = Callable[[], Any]
@@ -43,7 +45,9 @@ _CASES = {
 _WARM_UP = 2
 
 
-def predictor_of(name: str, architecture: str, encoder: str, size: int) -> tuple[Predictor, dict[str, Any]]:
+def predictor_of(
+    name: str, architecture: str, encoder: str, size: int, folder: Path
+) -> tuple[Predictor, dict[str, dict[str, Any]]]:
     """Random weights whose batch statistics are those of images, so that activations have a network's ranges."""
     settings = [f"input.size=[{size}, {size}]", "input.fit=resize", f"model.architecture={architecture}"]
     settings += [f"model.encoder={encoder}", "model.weights=none", "model.decoder_norm=true", "inference.flip=false"]
@@ -64,7 +68,10 @@ def predictor_of(name: str, architecture: str, encoder: str, size: int) -> tuple
         precision="fp32",
         device=torch.device("cpu"),
     )
-    return predictor, describe(predictor, recipe, None, "float32")
+    run = Run(folder / "run")
+    run.write_recipe(recipe)
+    run.write_split({"a": "val"}, {})
+    return predictor, {name: describe(predictor, run, None, name) for name in ("float32", "bf16", "int8")}
 
 
 def picture(size: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -75,22 +82,25 @@ def picture(size: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return (image_hwc + rng.normal(0, 8, image_hwc.shape)).clip(0, 255).astype(np.uint8)
 
 
-def ways_of(predictor: Predictor, facts: dict[str, Any], folder: Path, size: int) -> dict[str, Way]:
+def ways_of(predictor: Predictor, facts: dict[str, dict[str, Any]], folder: Path, size: int) -> dict[str, Way]:
     """Each way from the image to scores_bkhw."""
     image_hwc = picture(size, 99)
     float_file, int8_file = folder / "float.onnx", folder / "int8.onnx"
     began = time.perf_counter()
-    write_onnx(predictor, float_file, facts, size=(size, size), any_size=True)
+    write_onnx(predictor, float_file, facts["float32"], size=(size, size), any_size=True)
     print(f"  exported in {time.perf_counter() - began:.0f} s", flush=True)
-    quantize(float_file, int8_file, [picture(size, seed) for seed in range(16)], facts, keep_first=False)
-    for path in (float_file, int8_file):
-        write_openvino(path, path.with_suffix(".xml"), facts)
+    images = [picture(size, seed) for seed in range(16)]
+    quantize(float_file, int8_file, images, facts["int8"], keep_first=False)
+    for source, kind in ((float_file, "float32"), (float_file, "bf16"), (int8_file, "int8")):
+        write_openvino(source, folder / f"{kind}.xml", facts[kind])
+    write_torch_export(predictor, folder / "a.pt2", facts["float32"], size=(size, size), any_size=True)
     sessions = {
         "ONNX Runtime fp32": OnnxSession(float_file, 1),
         "ONNX Runtime int8": OnnxSession(int8_file, 1),
-        "OpenVINO fp32": OpenVinoSession(float_file.with_suffix(".xml"), 1),
-        "OpenVINO bf16": OpenVinoSession(float_file.with_suffix(".xml"), 1, "bf16"),
-        "OpenVINO int8": OpenVinoSession(int8_file.with_suffix(".xml"), 1),
+        "OpenVINO fp32": OpenVinoSession(folder / "float32.xml", 1),
+        "OpenVINO bf16": OpenVinoSession(folder / "bf16.xml", 1),
+        "OpenVINO int8": OpenVinoSession(folder / "int8.xml", 1),
+        "torch.export fp32": TorchSession(folder / "a.pt2", 1),
     }
 
     def eager(precision: str) -> Way:
@@ -154,8 +164,8 @@ def main() -> None:
     ]
     for title, (name, architecture, encoder) in _CASES.items():
         print(title, flush=True)
-        predictor, facts = predictor_of(name, architecture, encoder, arguments.size)
         with tempfile.TemporaryDirectory() as folder:
+            predictor, facts = predictor_of(name, architecture, encoder, arguments.size, Path(folder))
             ways = ways_of(predictor, facts, Path(folder), arguments.size)
             lines += ["", f"## {title}", "", *table(ways, measure(ways, arguments.rounds))]
     load = Path("/proc/loadavg").read_text(encoding="utf-8").split()[1]

@@ -14,10 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from perpixel import api
 from perpixel._torchvision import ensure_torchvision
+from perpixel.console import Console
 from perpixel.errors import RequestError, WeightsError
 from perpixel.models import PixelModel, build_model
 from perpixel.models.freezing import encoder_stages
+from perpixel.run import Run
+from perpixel.training.optimization import build_optimizer
+from tiny import write_scenes
 
 ensure_torchvision()
 transformers = pytest.importorskip("transformers")
@@ -736,3 +741,27 @@ def test_global_regression_takes_the_packaged_encoder_with_its_last_convolution(
     save_file(model.state_dict(), path)
     again = regression("tf_efficientnet_lite0", str(path))
     assert not again.weights_report.missing and not again.weights_report.unexpected
+
+
+# ---------------------------------------------------------------- the recipes of system 5
+
+
+@pytest.mark.parametrize("name", ["zoedepth-synthetic", "zoedepth-strong"])
+def test_the_recipes_of_system_5_train_before_and_after(
+    name: str, published: dict[str, Published], tmp_path: Path
+) -> None:
+    """As they stand, on a tiny ZoeDepth of a local folder: what is asked to freeze is frozen, rates are layer-wise."""
+    write_scenes(tmp_path / "scenes")
+    settings = [f"model.encoder={published['zoe'].folder}", "input.size=[32, 32]", "training.epochs=1"]
+    settings += ["training.precision=fp32", "training.threads=1", "split.test=0.4", "training.batch_size=8"]
+    data, run = tmp_path / "scenes", tmp_path / "run"
+    folder = api.before_after(name, data=data, overrides=settings, run=run, console=Console())
+    after = Run(folder / "after")
+    counts, log = after.manifest["parameters"], after.log_path.read_text()
+    assert (counts["frozen"] > 0) == (name == "zoedepth-synthetic")
+    assert "0 missing" in log and "WARNING: the split leaks" not in log
+    assert "encoder's input" not in log and "skipped" not in log
+    model = published["zoe"].build()
+    rates = {group["factor"] for group in build_optimizer(model, after.recipe.optimizer).param_groups}
+    assert name == "zoedepth-synthetic" or sorted(rates)[-2] <= 0.1 < sorted(rates)[-1] == 1.0
+    assert "before_after" in str(sorted(folder.iterdir()))

@@ -88,7 +88,7 @@ def test_figures_are_those_of_the_written_predictions(run: Run, tmp_path: Path, 
     rows = read_rows(run.evaluation_dir(subset) / "per_image.csv")
     assert [row["sample"] for row in rows] == ids
     assert np.mean([float(row["iou_per_image"]) for row in rows]) == pytest.approx(figures["iou_per_image"])
-    assert set(rows[0]) == {"sample", *figures}
+    assert set(rows[0]) == {"sample", "group", *figures}
 
 
 def test_evaluation_repeats_what_training_reported(run: Run) -> None:

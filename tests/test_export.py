@@ -21,7 +21,10 @@ from torch import nn
 from perpixel import api
 from perpixel.depth_files import write_numbers
 from perpixel.errors import DataError, PerpixelError, RequestError, RunError
+from perpixel.exporting import export as export_module
+from perpixel.exporting import exporter as exporter_module
 from perpixel.exporting import graph as graph_module
+from perpixel.exporting.exporter import Way
 from perpixel.exporting.graph import ExportGraph
 from perpixel.exporting.onnx_file import _outside_the_network
 from perpixel.exporting.parity import Check, tolerated
@@ -141,18 +144,35 @@ def test_the_graph_does_what_the_predictor_does(name: str, height: int, width: i
     images = [picture(height, width, seed) for seed in range(2)]
     wanted = np.stack(predictor.scores(images))
     with torch.no_grad():
-        prediction, scores = ExportGraph(predictor, any_size=True).eval()(torch.from_numpy(np.stack(images)))
+        prediction, scores, *sure = ExportGraph(predictor, any_size=True).eval()(torch.from_numpy(np.stack(images)))
     # Resizing in OpenCV rounds in 11 bits: at ties a level of 255 apart, which this network takes over as it is.
     assert np.abs(scores.numpy() - wanted).max() <= 0.03 * np.abs(wanted).max()
     assert np.abs(scores.numpy() - wanted).mean() <= 0.003 * np.abs(wanted).max()
     decided = np.stack([predictor.finalize(scores_khw) for scores_khw in scores.numpy()])
     assert prediction.numpy().dtype == decided.dtype
     assert np.array_equal(prediction.numpy(), decided)
+    assert len(sure) == predictor.task.right_or_wrong
 
 
 @pytest.mark.parametrize(("dividend", "divisor"), [(5, 2), (7, 2), (1, 2), (3, 2), (10, 3), (11, 3), (0, 7), (14, 7)])
 def test_quotients_are_rounded_as_python_does(dividend: int, divisor: int) -> None:
     assert graph_module._rounded(dividend, divisor) == round(dividend / divisor)
+
+
+HEAVY = (
+    "huggingface_hub",
+    "lightning",
+    "matplotlib",
+    "onnx",
+    "onnxscript",
+    "pandas",
+    "safetensors",
+    "scipy",
+    "segmentation_models_pytorch",
+    "timm",
+    "torch",
+    "torchvision",
+)
 
 
 def test_onnx_gives_the_maps_of_its_run(salt: Callable[..., Run], tmp_path: Path) -> None:
@@ -175,8 +195,9 @@ def test_onnx_gives_the_maps_of_its_run(salt: Callable[..., Run], tmp_path: Path
         write_image(images / f"{number}.png", picture(*size, number))
     api.predict(run.path, images, tmp_path / "of-run")
     code = (
-        "import sys; from perpixel import api;"
-        f" api.predict({str(out)!r}, {str(images)!r}, {str(tmp_path / 'of-file')!r}); assert 'torch' not in sys.modules"
+        # What a module of None stands for cannot be imported: all that the extra [onnx] alone does not bring.
+        f"import sys; sys.modules |= dict.fromkeys({HEAVY!r}); from perpixel import api;"
+        f" api.predict({str(out)!r}, {str(images)!r}, {str(tmp_path / 'of-file')!r})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -201,13 +222,13 @@ def assert_same_file(folder: Path, name: str, tolerance: int) -> None:
 def test_int8_says_what_it_costs(salt: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = salt("input.fit=crop")
     photos = tmp_path / "data/train/images"
-    asked: list[bool] = []
-    answers = {False: [True], True: [False, True]}  # the first int8 file costs too much
+    asked: list[str] = []
+    answers = [False, True]  # the first int8 file costs too much
     monkeypatch.setattr(
-        "perpixel.exporting.export.tolerated", lambda *_, int8: asked.append(int8) or answers[int8].pop(0)
+        "perpixel.exporting.exporter.tolerated", lambda *given: asked.append(given[-1]) or answers.pop(0)
     )
     sidecar = api.export(run.path, tmp_path / "a.onnx", int8=True, calibrate=photos)
-    assert asked == [False, True, True]
+    assert asked == ["int8", "int8"]
     assert sidecar["metadata"]["fixed_size"] is None
     assert set(sidecar["parity"]["seconds_per_image"]) == {"run", "float file", "file"}
     assert sidecar["metadata"]["precision"] == "int8"
@@ -271,6 +292,86 @@ def test_a_graph_that_is_right_at_one_size_is_fixed_to_it(salt: Callable[..., Ru
         exported.predict([picture(41, 30)])
 
 
+TEMPERATURE = {"threshold": 0.45, "minimum_area": 0, "temperature": 2.5}
+
+
+@pytest.mark.parametrize("name", ["salt", "desert"])
+def test_confidence_in_the_graph_is_tempered_as_the_runs(name: str) -> None:
+    recipe = load_recipe(name, ["model.weights=none", "augmentation.quarter_turns=0", "input.fit=crop"])
+    predictor = predictor_of(recipe)
+    predictor.decision = TEMPERATURE
+    image_hwc = picture(24, 32)
+    with torch.no_grad():
+        prediction, scores, confidence = ExportGraph(predictor, any_size=True).eval()(torch.from_numpy(image_hwc[None]))
+    scores_khw = scores[0].numpy()
+    predictor.decision = TEMPERATURE | {"temperature": 1.0}
+    untempered_hw = predictor.confidence(scores_khw, prediction[0].numpy())
+    predictor.decision = TEMPERATURE
+    wanted_hw = predictor.confidence(scores_khw, prediction[0].numpy())
+    assert np.abs(wanted_hw - untempered_hw).max() > 0.05
+    assert np.abs(confidence[0].numpy() - wanted_hw).max() < 1e-5
+
+
+def test_files_of_torch_give_confidences_and_figures_of_the_run(salt: Callable[..., Run], tmp_path: Path) -> None:
+    run = salt("input.fit=crop", "inference.flip=true")
+    run.decision_path.write_text(json.dumps(TEMPERATURE))
+    facts = build_task(run.recipe).describe([np.eye(4, dtype=np.uint8)])
+    run.update_manifest(data={"training_targets": facts, "fingerprint": "other"})
+    ids = list(run.read_split()[0])
+    run.write_split(dict.fromkeys(ids[:3], "val") | dict.fromkeys(ids[3:], "train"), {})
+    photos, data = tmp_path / "data/train/images", tmp_path / "data"
+    api.predict(run.path, photos, tmp_path / "of-run")
+    wanted = api.evaluate(run.path)
+    for form, ending in {"torch-export": ".pt2", "safetensors": ".safetensors", "onnx": ".onnx"}.items():
+        file = tmp_path / f"model{ending}"
+        sidecar = api.export(run.path, file, form=form)
+        checks = sidecar["parity"]["checks"]
+        assert [(row["height"], row["batch"]) for row in checks] == [(40, 1), (40, 2), (31, 1), (31, 2)]
+        assert sidecar["file"] == file.name
+        api.predict(file, photos, tmp_path / "of-file")
+        for path in photos.iterdir():
+            assert_same_file(tmp_path, f"{path.stem}.png", 0)
+            assert_same_file(tmp_path, f"{path.stem}_confidence.png", 1)
+        # Data of another fingerprint are other data, of which all pairs are scored; so are those of the run.
+        found = api.evaluate(file, data=data)
+        assert found["protocol"]["images"] == 5
+        assert found["figures"] == pytest.approx(api.evaluate(run.path, data=data)["figures"], abs=1e-4, nan_ok=True)
+    known = wanted["protocol"]["fingerprint"]
+    run.update_manifest(data={"training_targets": facts, "fingerprint": known})
+    api.export(run.path, file)
+    found = api.evaluate(file, data=data)
+    assert found["protocol"]["subset"] == "val"
+    assert found["protocol"]["images"] == 3
+    assert found["figures"] == pytest.approx(wanted["figures"], abs=1e-4, nan_ok=True)
+    assert found["protocol"]["chosen"] == wanted["protocol"]["chosen"]
+    assert (tmp_path / "model.onnx.evaluation/val/per_image.csv").is_file()
+    assert not set(ids[3:]) & set(file.read_bytes().decode("latin-1").split('"'))  # what was trained on is not told
+    with pytest.raises(RequestError, match="subset 'train'"):
+        api.evaluate(file, data=data, subset="train")
+
+
+def test_the_fastest_of_those_that_are_right_is_written(
+    salt: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = salt("input.fit=crop")
+    wrong = Way("openvino", "bf16")
+    monkeypatch.setattr(export_module, "_ways", lambda int8: [Way("onnx"), wrong, Way("openvino")])
+    monkeypatch.setattr(exporter_module, "tolerated", lambda before, after, precision: precision != "bf16")
+    monkeypatch.setattr(export_module, "seconds_per_image", lambda predictors, _: [0.4, 0.3, 0.1][: len(predictors)])
+    sidecar = api.export(run.path, tmp_path / "out" / "salt.v2", fastest=True)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"salt.v2.xml", "salt.v2.bin", "salt.v2.xml.json", "salt.v2.xml.md"}
+    rows = sidecar["fastest"]
+    assert [(row["way"], row.get("times")) for row in rows] == [
+        ("openvino float32", 4.0),
+        ("onnx float32", 1.333),
+        ("openvino bf16", None),
+    ]
+    assert "changes iou_per_image" in rows[2]["refused"]
+    assert "| openvino bf16" in (tmp_path / "out" / "salt.v2.xml.md").read_text()
+    assert open_predictor(tmp_path / "out" / "salt.v2.xml").precision == "float32"
+
+
 def test_a_wrong_graph_leaves_no_file(
     salt: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,13 +394,14 @@ def test_tolerances() -> None:
     assert not check(0.01, 1e-2)
     assert not check(0.01, 1e-4, 0.01)
     assert not check(float("nan"), float("nan"))
-    assert tolerated(0.8, 0.8004, int8=False)
-    assert not tolerated(0.8, 0.804, int8=False)
-    assert tolerated(0.8, 0.804, int8=True)
-    assert tolerated(30.0, 30.1, int8=True)
-    assert not tolerated(30.0, 30.2, int8=True)
-    assert tolerated(None, None, int8=False)
-    assert not tolerated(0.8, None, int8=False)
+    assert tolerated(0.8, 0.8004, "float32")
+    assert not tolerated(0.8, 0.804, "float32")
+    assert not tolerated(0.8, 0.804, "bf16")
+    assert tolerated(0.8, 0.804, "int8")
+    assert tolerated(30.0, 30.1, "int8")
+    assert not tolerated(30.0, 30.2, "int8")
+    assert tolerated(None, None, "float32")
+    assert not tolerated(0.8, None, "float32")
 
 
 def test_only_what_lies_between_layers_becomes_int8() -> None:
@@ -317,7 +419,9 @@ def test_only_what_lies_between_layers_becomes_int8() -> None:
     ("name", "arguments", "message"),
     [
         ("a.xml", {}, "onnx ends in .onnx"),
-        ("a.pt", {"form": "torchscript"}, "there is no format"),
+        ("a.pt", {"form": "torchscript"}, "given up TorchScript"),
+        ("a.pt", {"form": "pickle"}, "there is no format"),
+        ("a.pt2", {"form": "torch-export", "int8": True, "calibrate": "."}, "no int8 in torch-export"),
         ("a.onnx", {"int8": True}, "needs images"),
         ("a.onnx", {"calibrate": "."}, "is of --int8"),
         ("a.onnx", {"int8": True, "calibrate": "nowhere"}, "no folder of images"),

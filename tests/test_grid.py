@@ -14,7 +14,8 @@ from perpixel.console import Console
 from perpixel.errors import DataError, RequestError, RunError
 from perpixel.evaluation.evaluate import read_evaluation
 from perpixel.experiments import grid as room
-from perpixel.experiments.grid import grid_cells, run_grid
+from perpixel.experiments.cells import grid_cells
+from perpixel.experiments.grid import run_grid
 from perpixel.images import read_image
 from perpixel.run import Run
 from tiny import TINY_SETTINGS
@@ -163,7 +164,7 @@ def test_figures_that_are_undefined_come_last(copied: Path) -> None:
     stored["figures"]["iou_per_image"] = None
     path.write_text(json.dumps(stored))
     shutil.rmtree(Run(copied / "lovasz").evaluation_dir("test"))
-    room._write_results(copied, {name: [f"loss.name={name}"] for name in recipes}, recipes)
+    room.write_results(copied, {name: [f"loss.name={name}"] for name in recipes}, recipes)
     rows = table(copied)
     assert [row["cell"] for row in rows] == ["lovasz", "bce_dice"]
     assert rows[1]["val iou_per_image"] == ""

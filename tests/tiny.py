@@ -9,6 +9,7 @@ import numpy as np
 
 from perpixel.images import write_image, write_label_map
 from perpixel.recipe import Recipe, load_recipe
+from perpixel.synthesis.objects_dataset import ENCODINGS
 
 
 def write_tiny(root: Path, count: int = 20, *, size: int = 40, unlabelled: int = 3, seed: int = 0) -> Path:
@@ -34,6 +35,24 @@ def write_tiny(root: Path, count: int = 20, *, size: int = 40, unlabelled: int =
             target.parent.mkdir(parents=True, exist_ok=True)
             write_label_map(target, mask.astype(np.int64) * 65535)
     (root / "depths.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def write_scenes(root: Path, scenes: int = 10, captures: int = 4) -> Path:
+    """Scenes of near-identical views: tilted planes of the original's encoding, with the table of scenes."""
+    rng = np.random.default_rng(0)
+    codec = ENCODINGS["srgb-radial"]
+    rows_hw, columns_hw = np.mgrid[:32, :32] / 32
+    lines = ["id,scene"]
+    for number in range(scenes * captures):
+        if number % captures == 0:
+            slope, texture_hw = rng.uniform(-1, 1, 2), rng.normal(0, 25, (32, 32))
+        depth_hw = (3 / (1 - 0.3 * (slope[0] * rows_hw + slope[1] * columns_hw))).astype(np.float32)
+        grey_hw = np.clip(255 * (1.2 - depth_hw / 5) + texture_hw + rng.normal(0, 1, (32, 32)), 0, 255)
+        write_image(root / f"rgb/rgb_{number:04d}.png", np.repeat(grey_hw.astype(np.uint8)[..., None], 3, axis=2))
+        codec.write(root / f"depth/depth_{number:04d}.png", depth_hw, np.ones((32, 32), dtype=bool))
+        lines.append(f"{number:04d},{number // captures}")
+    (root / "scenes.csv").write_text("\n".join(lines) + "\n")
     return root
 
 

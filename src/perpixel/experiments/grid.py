@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from perpixel.console import Console
-from perpixel.errors import DataError, PerpixelError, RequestError, RunError
+from perpixel.errors import DataError, PerpixelError, RunError
 from perpixel.evaluation.evaluate import read_evaluation
 from perpixel.evaluation.fronts import pareto_plot
-from perpixel.recipe import Recipe, load_recipe
+from perpixel.experiments.cells import grid_cells, grid_recipes, require_free
+from perpixel.recipe import Recipe
 from perpixel.reporting.curves import plot_curves
 from perpixel.run import Run, write_atomic, write_json, write_rows
 from perpixel.tasks import build_task
@@ -40,11 +39,9 @@ def run_grid(
         RunError: a cell failed; the others were trained all the same.
     """
     cells = grid_cells(vary)
-    recipes = {name: load_recipe(recipe, [*overrides, *settings]) for name, settings in cells.items()}
-    if folder.exists() and any(folder.iterdir()) and not resume:
-        raise RequestError(
-            "this folder is not empty", where=folder, cure="continue it with --resume, or name another --run."
-        )
+    recipes = grid_recipes(recipe, cells, overrides)
+    if not resume:
+        require_free(folder)
     failures, look = [], FirstLook(force=force)
     for number, (name, cell) in enumerate(recipes.items(), start=1):
         console.say(f"[{number}/{len(recipes)}] {name}")
@@ -57,37 +54,12 @@ def run_grid(
                 raise
             console.say(f"{name} failed: {error.text()}")
             failures.append(f"{name}: {error.text()}")
-        _write_results(folder, cells, recipes)
+        write_results(folder, cells, recipes)
     if failures:
         raise RunError(f"{len(failures)} of {len(cells)} cells failed", where=folder, details=failures)
 
 
-def grid_cells(vary: Sequence[str]) -> dict[str, list[str]]:
-    """Settings of each combination, by a name made of its values; a list in brackets is one value."""
-    axes: list[list[tuple[str, str]]] = []
-    for axis in vary:
-        key, separator, values = axis.partition("=")
-        options = [value.strip() for value in re.split(r",(?![^\[]*\])", values) if value.strip()]
-        if not separator or not key.strip() or not options:
-            raise RequestError("an axis is written key=value,value", where=f"--vary {axis}")
-        axes.append([(key.strip(), option) for option in options])
-    keys = [axis[0][0] for axis in axes]
-    if not keys or len(set(keys)) < len(keys):
-        raise RequestError("a grid has one axis or more, each key once", where=" ".join(vary) or "--vary")
-    cells = {}
-    for combination in itertools.product(*axes):
-        name = "-".join(_file_name(value) for _, value in combination)
-        cells[name] = [f"{key}={value}" for key, value in combination]
-    if len(cells) != len(list(itertools.product(*axes))):
-        raise RequestError("two cells of this grid are the same", where=" ".join(vary))
-    return cells
-
-
-def _file_name(value: str) -> str:
-    return "".join(char if char.isalnum() or char in "._" else "_" for char in value)
-
-
-def _write_results(folder: Path, cells: dict[str, list[str]], recipes: dict[str, Recipe]) -> None:
+def write_results(folder: Path, cells: dict[str, list[str]], recipes: dict[str, Recipe]) -> None:
     """One table and one plot of what is finished so far, ranked by the monitored figure."""
     monitor = next(iter(recipes.values())).training.monitor
     infos = build_task(next(iter(recipes.values()))).metrics().infos()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ _OWN_LICENCE = (
 def model_card(run: Run, file: Path, sidecar: Mapping[str, Any]) -> str:
     """Markdown; ``sidecar`` is what the JSON beside the file holds."""
     recipe, metadata = run.recipe, sidecar["metadata"]
+    fastest = sidecar.get("fastest")
     sections = {
         f"# {recipe.name}: {file.name}": recipe.description or "A model trained by perpixel.",
         "## Input and output": _interface(metadata),
         "## Data": _data(run),
         "## Figures": _figures(run, sidecar),
         "## This file beside its run": _parity(sidecar),
+        **({"## Other ways, on that machine": _others(sidecar)} if fastest else {}),
         "## Limits": _limits(metadata),
         "## Licence": _OWN_LICENCE.format(source=run.manifest.get("weights", {}).get("source", "not recorded")),
     }
@@ -33,6 +35,8 @@ def model_card(run: Run, file: Path, sidecar: Mapping[str, Any]) -> str:
 
 
 def _interface(metadata: Mapping[str, Any]) -> str:
+    if not metadata["tensors"]:
+        return "Weights alone: `perpixel predict` and `perpixel evaluate` take the file in place of the run."
     rows = [[name, values["type"], values["shape"], values["meaning"]] for name, values in metadata["tensors"].items()]
     lines = ["\n".join(markdown_table(["name", "type", "shape", "meaning"], rows, left=4))]
     if classes := metadata["view"].get("names"):
@@ -83,6 +87,23 @@ def _parity(sidecar: Mapping[str, Any]) -> str:
         + f" file {_number(values['file'])}."
         + f"\n\nOne image, warm, median: {seconds}; {parity['machine']}."
     )
+
+
+def _others(sidecar: Mapping[str, Any]) -> str:
+    parity = sidecar["parity"]
+    return "\n".join(fastest_table(sidecar["fastest"], parity["monitor"], parity["seconds_per_image"]["run"]))
+
+
+def fastest_table(rows: Sequence[Mapping[str, Any]], monitor: str, seconds: float) -> list[str]:
+    """Each way of `perpixel export --fastest` beside the run's own ``seconds`` an image, in Markdown."""
+    cells = [["run itself", f"{1000 * seconds:.1f}", "1.00", "", "", ""]]
+    for row in rows:
+        if "refused" in row:
+            cells.append([row["way"], "", "", "", "", row["refused"]])
+            continue
+        told = [f"{1000 * row['seconds']:.1f}", f"{row['times']:.2f}", f"{row['largest']:.1e}", _number(row[monitor])]
+        cells.append([row["way"], *told, ""])
+    return markdown_table(["way", "ms an image", "times the run", "largest difference", monitor, "left out"], cells)
 
 
 def _limits(metadata: Mapping[str, Any]) -> str:

@@ -11,13 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from perpixel.exporting.metadata import output_tensors
 from perpixel.inference.predictor import Predictor
 from perpixel.models import PixelModel
 from perpixel.models.restoration import RestorationNetwork
 
 
 class ExportGraph(nn.Module):
-    """image_bhwc (uint8, RGB) -> (prediction, scores_bkhw), both at the images' own size (times the task's scale).
+    """image_bhwc (uint8, RGB) -> `output_names`, all at the images' own size (times the task's scale).
+
+    Prediction and scores_bkhw; where the task knows how sure it is, also confidence_bhw, after the temperature.
 
     Everything that a `Predictor` does to an image, but tiles, and what the task says of itself in `left_to_caller`.
 
@@ -39,15 +42,22 @@ class ExportGraph(nn.Module):
         """Give the predictor its own model back."""
         self.predictor.model = self.model
 
-    def forward(self, image_bhwc: Tensor) -> tuple[Tensor, Tensor]:
-        """Prediction and scores of a batch of images of one size."""
+    @property
+    def output_names(self) -> list[str]:
+        """Of the outputs, in order."""
+        return list(output_tensors(self.predictor, "batch"))
+
+    def forward(self, image_bhwc: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of a batch of images of one size."""
         image_bchw = image_bhwc.permute(0, 3, 1, 2).to(torch.float32)
         if self.whole and self.section.long_side is None:
             scores_bkhw = self.predictor.averaged_views(image_bchw / 255)
         else:
             scores_bkhw = self._scaled(image_bchw)
         task, decision = self.predictor.task, self.predictor.decision
-        return task.graph_prediction(scores_bkhw, decision), scores_bkhw
+        prediction = task.graph_prediction(scores_bkhw, decision)
+        confidence_bhw = task.graph_confidence(scores_bkhw, prediction, decision)
+        return (prediction, scores_bkhw, *([] if confidence_bhw is None else [confidence_bhw]))
 
     def _scaled(self, image_bchw: Tensor) -> Tensor:
         """Brought to the size that the network sees, and back."""

@@ -46,21 +46,19 @@ def write_onnx(
     example_bhwc = torch.zeros((2, *size, 3), dtype=torch.uint8)
     axes = {0: Dim.DYNAMIC} | ({1: Dim.DYNAMIC, 2: Dim.DYNAMIC} if any_size else {})
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             program = torch.onnx.export(
                 graph,
                 (example_bhwc,),
                 dynamo=True,
                 input_names=["image"],
-                output_names=["prediction", "scores"],
+                output_names=graph.output_names,
                 dynamic_shapes=(axes,),
                 opset_version=_OPSET,
                 verbose=False,
             )
     except Exception as error:  # whatever the network does that the exporter does not know
-        raise RunError(
-            "this network cannot be exported as a graph", details=[_first_line(error)], cure="use the run itself."
-        ) from error
+        raise no_graph(error) from error
     finally:
         graph.restore()
     assert program is not None
@@ -103,7 +101,7 @@ def quantize(
     model = onnx.shape_inference.infer_shapes(onnx.load(str(source)))
     onnx.save(model, str(prepared))
     try:
-        with _quiet():
+        with quiet():
             quantize_static(
                 str(prepared),
                 str(path),
@@ -184,7 +182,7 @@ def _name_axes(model: Any, any_size: bool) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporters talk a lot to developers of exporters."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
@@ -195,6 +193,22 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+def no_graph(error: BaseException) -> RunError:
+    """What an exporter's exception says to a person."""
+    return RunError(
+        "this network cannot be exported as a graph", details=[_first_line(error)], cure="use the run itself."
+    )
+
+
+def openvino_has_bf16() -> bool:
+    """Whether OpenVINO is installed and this processor computes in bf16."""
+    try:
+        import openvino
+    except ImportError:
+        return False
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _first_line(error: BaseException) -> str:

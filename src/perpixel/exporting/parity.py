@@ -20,8 +20,8 @@ from perpixel.inference.predictor import Predictor
 # Of the largest score on these images. Resizing rounds to 8 bits: a tie that falls to the other side is one level of
 # 255 at the input, and where a network exaggerates it a percent at a pixel; a wrong graph is off by more.
 LARGEST_DIFFERENCE, MEAN_DIFFERENCE = 0.02, 0.001
-# The monitored figure: 0.05 points in float, 0.5 points in int8; of figures above 1 (decibels) that part of them.
-FIGURE_CHANGE, FIGURE_CHANGE_INT8 = 0.0005, 0.005
+# The monitored figure: 0.05 points in floating point, 0.5 points in int8; of figures above 1 (decibels) that part.
+_FIGURE_CHANGE = {"float32": 0.0005, "bf16": 0.0005, "int8": 0.005}
 _DIFFERENT_PIXELS = 0.001
 _ROUNDS = 5
 
@@ -52,7 +52,7 @@ class Check:
 
 
 def check_scores(
-    reference: Predictor, exported: ExportedPredictor, image_hwc: NDArray[Any], *, two_sizes: bool
+    reference: Predictor, exported: ImagePredictor, image_hwc: NDArray[Any], *, two_sizes: bool
 ) -> list[Check]:
     """An image and its mirror image, alone and together; of ``two_sizes`` also an odd part of them."""
     height, width = image_hwc.shape[:2]
@@ -67,13 +67,15 @@ def check_scores(
     return checks
 
 
-def _check(reference: Predictor, exported: ExportedPredictor, batch: Sequence[NDArray[Any]]) -> Check:
+def _check(reference: Predictor, exported: ImagePredictor, batch: Sequence[NDArray[Any]]) -> Check:
     wanted_bkhw = np.stack(reference.scores(batch))
     scores_bkhw = np.stack(exported.scores(batch))
     scale = max(float(np.abs(wanted_bkhw).max()), 1e-12)
     difference = np.abs(scores_bkhw - wanted_bkhw) / scale
     different = None
-    if not reference.task.left_out_of_graph(reference.decision) and not exported.tiled(batch[0]):
+    whole = isinstance(exported, ExportedPredictor) and not exported.tiled(batch[0])
+    if whole and not reference.task.left_out_of_graph(reference.decision):
+        assert isinstance(exported, ExportedPredictor)
         prediction = exported.run(np.stack(batch))[0]
         wanted = np.stack([reference.finalize(scores_khw) for scores_khw in scores_bkhw])
         gap = np.abs(prediction.astype(np.float64) - wanted.astype(np.float64))
@@ -83,19 +85,32 @@ def _check(reference: Predictor, exported: ExportedPredictor, batch: Sequence[ND
     return Check(rows, columns, len(batch), float(difference.max()), float(difference.mean()), different)
 
 
-def compare_figures(
-    predictors: Sequence[ImagePredictor], decoded: DecodedSamples, ids: Sequence[str], positions: Sequence[int]
-) -> list[dict[str, float | None]]:
-    """The figures of each predictor on the same images; null where there is none."""
-    return [finite(evaluate_samples(item, decoded, ids, positions).figures) for item in predictors]
+def figures_of(
+    predictor: ImagePredictor, decoded: DecodedSamples, ids: Sequence[str], positions: Sequence[int]
+) -> dict[str, float | None]:
+    """The figures of a predictor on some images; null where there is none."""
+    return finite(evaluate_samples(predictor, decoded, ids, positions).figures)
 
 
-def tolerated(before: float | None, after: float | None, *, int8: bool) -> bool:
-    """Whether the monitored figure may change so."""
+def tolerated(before: float | None, after: float | None, precision: str) -> bool:
+    """Whether the monitored figure may change so in this arithmetic: ``float32``, ``bf16`` or ``int8``."""
     if before is None or after is None:
         return before is after
-    allowed = FIGURE_CHANGE_INT8 if int8 else FIGURE_CHANGE
-    return abs(after - before) <= allowed * max(1.0, abs(before))
+    return abs(after - before) <= allowed_change(precision) * max(1.0, abs(before))
+
+
+def allowed_change(precision: str) -> float:
+    """By how much a figure up to 1 may change, or which part of a larger one; weights keep the run's own arithmetic."""
+    return _FIGURE_CHANGE.get(precision, _FIGURE_CHANGE["float32"])
+
+
+def tolerances(monitor: str) -> dict[str, dict[str, float]]:
+    """For JSON: what each arithmetic may change."""
+    scores = {"largest": LARGEST_DIFFERENCE, "mean": MEAN_DIFFERENCE}
+    return {
+        precision: (scores if precision == "float32" else {}) | {monitor: change}
+        for precision, change in _FIGURE_CHANGE.items()
+    }
 
 
 def seconds_per_image(predictors: Sequence[ImagePredictor], image_hwc: NDArray[Any]) -> list[float]:

@@ -55,6 +55,10 @@ class ImagePredictor(ABC):
         """The image_hwc of a file, with 16 bits where these are kept; raises DataError."""
         return read_image(path, keep_16_bits=self.task.image_scale is not None).pixels_hwc
 
+    def takes(self, image_hwc: NDArray[Any]) -> bool:
+        """Whether images of this size can be predicted."""
+        return True
+
     def finalize(self, scores_khw: NDArray[np.float32]) -> NDArray[Any]:
         """The prediction of one image from its scores."""
         return self.task.finalize(scores_khw, self.decision)
@@ -70,6 +74,11 @@ class ImagePredictor(ABC):
     def predict(self, images: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Predictions at the images' original sizes."""
         return [self.finalize(scores_khw) for scores_khw in self.scores(images)]
+
+    def doubts(self, images: Sequence[NDArray[Any]]) -> list[str]:
+        """What makes predictions unbelievable whatever their figures are, a sentence each, looked for in a few
+        images."""
+        return []
 
     @abstractmethod
     def _batch(self, images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:

@@ -1,12 +1,17 @@
-"""An exported file used as a run is: ONNX or OpenVINO does the arithmetic, torch is not imported."""
+"""An exported file used as a run is: ONNX Runtime, OpenVINO or PyTorch does the arithmetic.
+
+Of the first two nothing imports torch.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +24,14 @@ from perpixel.inference.timing import processor_name
 from perpixel.recipe import recipe_from_dict
 from perpixel.tasks import build_task
 
-SUFFIXES = {".onnx": "onnx", ".xml": "openvino"}
-"""Endings of files that predict, and the extra that each needs."""
+SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch-export"}
+"""Endings of files whose graph predicts, and the format of each; the first two are also extras to install."""
+
+WEIGHTS_SUFFIX = ".safetensors"
+"""Ending of exported weights, of which perpixel builds the network itself."""
+
+METADATA_FILE = "perpixel.json"
+"""What a .pt2 file holds beside its graph."""
 
 Outputs = tuple[NDArray[Any], NDArray[np.float32]]
 """(prediction, scores_bkhw) of a batch."""
@@ -46,13 +57,14 @@ def open_session(path: Path, threads: int | None = None) -> Session:
         RunError: the file is damaged, or was not written by perpixel.
     """
     if path.suffix not in SUFFIXES:
-        raise RequestError("this is no exported file", where=path, rule=f"they end in {' or '.join(SUFFIXES)}.")
+        raise RequestError("this is no exported file", where=path, rule=f"they end in {', '.join(SUFFIXES)}.")
     if not path.is_file():
         raise RequestError("this file does not exist", where=path)
-    kind = OnnxSession if path.suffix == ".onnx" else OpenVinoSession
+    kinds: dict[str, Callable[[Path, int], Session]]
+    kinds = {".onnx": OnnxSession, ".xml": OpenVinoSession, ".pt2": TorchSession}
     count = threads or int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
     try:
-        return kind(path, count)
+        return kinds[path.suffix](path, count)
     except ImportError:
         raise missing(SUFFIXES[path.suffix]) from None
     except PerpixelError:
@@ -63,10 +75,12 @@ def open_session(path: Path, threads: int | None = None) -> Session:
         ) from None
 
 
-def missing(extra: str) -> RequestError:
+def missing(form: str) -> RequestError:
     """The error of a runtime that is not installed."""
+    if form == "torch-export":
+        return RequestError("PyTorch is not installed", cure="install it, or use an .onnx file of the same run.")
     return RequestError(
-        f"{extra} is not installed", cure=f"install perpixel with its extra: pip install 'perpixel[{extra}]'."
+        f"{form} is not installed", cure=f"install perpixel with its extra: pip install 'perpixel[{form}]'."
     )
 
 
@@ -90,17 +104,18 @@ class OnnxSession:
 class OpenVinoSession:
     """OpenVINO on the processor.
 
-    Args:
-        precision: ``f32``, or ``bf16``, which OpenVINO would take by itself on processors that have it.
+    In bf16 where the file says so; not by itself, as OpenVINO would do on processors that have it: a file was checked
+    in one arithmetic, and answers in that one everywhere.
     """
 
-    def __init__(self, path: Path, threads: int, precision: str = "f32") -> None:
+    def __init__(self, path: Path, threads: int) -> None:
         import openvino
 
         core = openvino.Core()
         model = core.read_model(path)
         entries = model.get_rt_info(["perpixel"]).value if model.has_rt_info(["perpixel"]) else {}
         self.metadata = _decoded(dict(entries), path)
+        precision = "bf16" if self.metadata["precision"] == "bf16" else "f32"
         hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
         self._model = core.compile_model(model, "CPU", hints)
 
@@ -109,11 +124,56 @@ class OpenVinoSession:
         return outputs["prediction"], outputs["scores"]
 
 
+class TorchSession:
+    """PyTorch on the processor, with a graph of `torch.export`: no code of the network is needed."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import torch
+
+        extra = {METADATA_FILE: ""}
+        self._torch, self._threads = torch, threads
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's reader warns of its own inner workings
+            program = torch.export.load(path, extra_files=extra)
+            # What the exporter saw to hold at one size, such as that nothing had to be padded, it asserts of all. That
+            # the graph is right without it was checked at two sizes; PyTorch before 2.9 does not assert it.
+            asserts = "check_guards" in signature(program.module).parameters
+            self._graph = program.module(check_guards=False) if asserts else program.module()
+        self.metadata = _decoded(json.loads(extra[METADATA_FILE] or "{}"), path)
+
+    def __call__(self, image_bhwc: NDArray[np.uint8]) -> Outputs:
+        torch = self._torch
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            prediction, scores_bkhw, *_ = self._graph(torch.from_numpy(image_bhwc))
+        return prediction.numpy(), scores_bkhw.numpy()
+
+
 def _decoded(entries: dict[str, str], path: Path) -> dict[str, Any]:
     """Metadata values are JSON."""
     if "recipe" not in entries:
         raise RunError("this file was not exported by perpixel", where=path, rule="its metadata hold the recipe.")
     return {key: json.loads(value) for key, value in entries.items()}
+
+
+def weights_metadata(path: Path) -> dict[str, Any]:
+    """What a ``.safetensors`` file of `perpixel export` says of itself.
+
+    Raises:
+        RequestError: there is no such file.
+        RunError: the file is damaged, or was not exported by perpixel.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise RequestError("this file does not exist", where=path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            entries = file.metadata() or {}
+    except SafetensorError as error:
+        raise RunError("this file cannot be read", where=path, details=[str(error)], cure="export it again.") from None
+    return _decoded(entries, path)
 
 
 class ExportedPredictor(ImagePredictor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from perpixel.data.dataset import stack_images, to_unit
 from perpixel.data.fit import fit_image, plan_fit, unfit_scores
 from perpixel.errors import RequestError, RunError
 from perpixel.inference.base import ImagePredictor
+from perpixel.inference.exported import weights_metadata
 from perpixel.inference.timing import NetworkClock, device_name
 from perpixel.models import PixelModel, build_model
-from perpixel.recipe import InferenceSection, InputSection, recipe_from_dict
+from perpixel.models.input_check import encoder_input_doubt
+from perpixel.recipe import InferenceSection, InputSection, Recipe, recipe_from_dict
 from perpixel.run import Run, read_json
 from perpixel.tasks import Decision, Task, build_task
 
@@ -57,6 +60,26 @@ class Predictor(ImagePredictor):
             raise RunError(
                 "this run has no trained model yet", where=run.path, cure="finish it: perpixel train --resume."
             )
+        decision = read_json(run.decision_path) if run.decision_path.is_file() else None
+        return cls._built(run.recipe, run.recipe_path, overrides, run.best_path, decision)
+
+    @classmethod
+    def from_file(cls, path: Path, overrides: Sequence[str] = ()) -> Predictor:
+        """Weights that `perpixel export --format safetensors` wrote, with all that is needed to use them.
+
+        Raises:
+            RequestError: no such file, or an override of another section.
+            RunError: the file is damaged, or was not exported by perpixel.
+            RecipeError: an override that the recipe does not allow.
+        """
+        facts = weights_metadata(path)
+        recipe = recipe_from_dict(facts["recipe"], where=str(path))
+        return cls._built(recipe, path, overrides, path, facts["decision"])
+
+    @classmethod
+    def _built(
+        cls, stored: Recipe, where: Path, overrides: Sequence[str], weights: Path, decision: Decision | None
+    ) -> Predictor:
         foreign = [text for text in overrides if not text.strip().startswith("inference.")]
         if foreign:
             raise RequestError(
@@ -64,27 +87,24 @@ class Predictor(ImagePredictor):
                 where=f"--set {foreign[0]}",
                 rule="with a run, --set changes keys of its inference section alone.",
             )
-        recipe = recipe_from_dict(run.recipe.to_dict(), overrides, where=str(run.recipe_path))
+        recipe = recipe_from_dict(stored.to_dict(), overrides, where=str(where))
         task = build_task(recipe)
         section = recipe.model
         model = build_model(
             architecture=section.architecture,
             encoder=section.encoder,
-            weights=str(run.best_path),
+            weights=str(weights),
             out_channels=task.out_channels,
             decoder_norm=section.decoder_norm,
             decoder_attention=section.decoder_attention,
             scale=task.image_scale,
         )
-        decision = task.first_decision()
-        if run.decision_path.is_file():
-            decision = read_json(run.decision_path)
         return cls(
             model,
             task,
             input_section=recipe.input,
             inference=recipe.inference,
-            decision=decision,
+            decision=decision or task.first_decision(),
             precision=recipe.training.precision,
         )
 
@@ -109,6 +129,12 @@ class Predictor(ImagePredictor):
                 scores[place] = unfit_scores(scores_khw, fits[place])
         return [self.task.refine(scores[place], image_hwc) for place, image_hwc in enumerate(images)]
 
+    def doubts(self, images: Sequence[NDArray[Any]]) -> list[str]:
+        fits = [plan_fit(image_hwc.shape[:2], self.input_section) for image_hwc in images]
+        alike = [fit_image(image, fit) for image, fit in zip(images, fits, strict=True) if fit.size == fits[0].size]
+        doubt = encoder_input_doubt(self.model, to_network(stack_images(alike), self.device))
+        return [doubt] if doubt else []
+
     @property
     def device_name(self) -> str:
         return device_name(self.device)
@@ -126,7 +152,7 @@ class Predictor(ImagePredictor):
         scores_bkhw: NDArray[np.float32] = self._network(to_network(stack_images(images), self.device)).cpu().numpy()
         return scores_bkhw
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what a network caches there (BEiT does) could never train again
     def _network(self, image_bchw: torch.Tensor) -> torch.Tensor:
         return self.averaged_views(image_bchw)
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -88,11 +89,23 @@ class CachedEpoch:
     A step reads so little that worker processes would cost more than they could take over.
     """
 
-    def __init__(self, samples: OrientedSamples, store: FeatureStore, epoch: int, first_batch: int) -> None:
+    def __init__(
+        self,
+        samples: OrientedSamples,
+        store: FeatureStore,
+        epoch: int,
+        first_batch: int,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         self.samples, self.store, self.epoch = samples, store, epoch
         training = samples.recipe.training
         self.order = EpochOrder(
-            len(samples.positions), training.batch_size, seed=training.seed, epoch=epoch, first_batch=first_batch
+            len(samples.positions),
+            training.batch_size,
+            seed=training.seed,
+            epoch=epoch,
+            first_batch=first_batch,
+            share=share,
         )
 
     def __len__(self) -> int:
@@ -108,9 +121,17 @@ class CachedEpoch:
 
 
 def cache_features(
-    recipe: Recipe, task: Task, model: PixelModel, material: Material, run: Run, console: Console, *, half: bool = True
-) -> Callable[[int, int], CachedEpoch] | None:
-    """What yields the rest of an epoch, given the epoch and its first batch; None where nothing is cached.
+    recipe: Recipe,
+    task: Task,
+    model: PixelModel,
+    material: Material,
+    run: Run,
+    console: Console,
+    *,
+    half: bool = True,
+) -> Callable[..., CachedEpoch] | None:
+    """What yields the rest of an epoch, given the epoch, its first batch, and the share of each batch as `EpochOrder`
+    takes it; None where nothing is cached.
 
     Says what was done, or why not, and keeps it in the manifest. Damaged features are computed anew.
 
@@ -133,13 +154,15 @@ def cache_features(
     if before not in (None, features):
         console.say(f"  before the interruption its features were {before}: the weights may differ by rounding")
     run.update_manifest(features=features)
-    return None if store is None else lambda epoch, first_batch: CachedEpoch(samples, store, epoch, first_batch)
+    return None if store is None else partial(CachedEpoch, samples, store)
 
 
 def _reason_against(recipe: Recipe, task: Task, model: PixelModel, variants: int) -> str | None:
     changes = random_changes(recipe.augmentation)
     if recipe.model.unfreeze_epochs:
         return "it begins to train later (model.unfreeze_epochs)"
+    if recipe.data.also:
+        return "pairs of other recipes train too (data.also)"
     if recipe.input.fit == "crop" or task.image_scale is not None:
         return "its input never repeats (random crops)"
     if changes:

@@ -7,8 +7,8 @@ from perpixel.data.samples import data_root
 from perpixel.errors import RunError
 from perpixel.evaluation.choices import choices
 from perpixel.evaluation.evaluate import evaluate_samples, protocol_of, scored_samples, sliced, write_evaluation
-from perpixel.evaluation.gallery import write_gallery
-from perpixel.evaluation.guards import warnings_of
+from perpixel.evaluation.gallery import write_close_ups, write_gallery
+from perpixel.evaluation.guards import guarded, run_warnings
 from perpixel.inference.cost import measure_cost
 from perpixel.inference.predictor import Predictor
 from perpixel.recipe import Recipe
@@ -48,8 +48,8 @@ def finish(recipe: Recipe, run: Run, material: Material, progress: Progress, con
         training_seconds=round(progress.seconds, 1),
         cost=measure_cost(predictor),
     )
-    if progress.bad_steps:
-        console.say(f"{progress.bad_steps} steps were skipped because the loss was not finite")
+    for warning in run_warnings(run):
+        console.say(warning)
 
 
 def _evaluate(
@@ -72,9 +72,12 @@ def _evaluate(
         images=len(positions),
         chosen=choices(run, predictor),
     )
+    evaluation = guarded(evaluation, predictor, material.decoded, positions, monitor)
     write_evaluation(run, subset, evaluation, protocol)
     gallery = run.evaluation_dir(subset) / "gallery.png"
     write_gallery(gallery, predictor, material.decoded, positions, evaluation, monitor)
-    for warning in warnings_of(evaluation, predictor.task, monitor):
-        console.say(f"{subset}: {warning}")
+    close_ups = run.evaluation_dir(subset) / "close_ups.png"
+    write_close_ups(close_ups, predictor, material.decoded, positions, evaluation, monitor)
     console.say(f"{subset}: {monitor} {evaluation.figures[monitor]:.4f} on {len(positions)} images")
+    for warning in evaluation.warnings:
+        console.say(f"{subset}: {warning}")

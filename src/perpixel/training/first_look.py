@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from perpixel.console import Console
 from perpixel.data.samples import Sample
 from perpixel.errors import DataError
-from perpixel.inspection import Finding, quick_inspection
+from perpixel.inspection import Finding, quick_inspection, split_inspection
+from perpixel.inspection.record import Record
 from perpixel.recipe import Recipe
 
 __all__ = ["FirstLook"]
@@ -26,20 +27,19 @@ class FirstLook:
     def __init__(self, *, force: bool = False) -> None:
         self._force = force
         self._seen: dict[str, dict[str, Any]] = {}
+        self._records: dict[str, list[Record]] = {}
         self._unsaid: list[str] = []
 
-    def __call__(self, recipe: Recipe, samples: Sequence[Sample], root: Path, console: Console) -> dict[str, Any]:
+    def __call__(self, recipe: Recipe, samples: Sequence[Sample], root: Path, console: Console) -> None:
         """Look, unless the same data were seen already.
-
-        Returns:
-            what the manifest remembers: ``forced``, and the sentences under ``errors`` and ``warnings``.
 
         Raises:
             DataError: there are errors, and ``force`` is not asked.
         """
-        key = json.dumps([str(root), recipe.to_dict()["data"], recipe.to_dict()["target"]], default=str)
+        key = _key(recipe, root)
         if key not in self._seen:
-            findings = quick_inspection(recipe, samples, console=console)
+            records = self._records[key] = []
+            findings = quick_inspection(recipe, samples, console=console, keep=records)
             errors = [finding for finding in findings if finding.severity == "error"]
             warnings = [_line(finding) for finding in findings if finding.severity == "warning"]
             if errors and not self._force:
@@ -51,13 +51,28 @@ class FirstLook:
                 "errors": [_line(finding) for finding in errors],
                 "warnings": warnings,
             }
-        return self._seen[key]
+
+    def at_split(self, recipe: Recipe, subsets: Mapping[str, str], root: Path, console: Console) -> dict[str, Any]:
+        """Look whether what was seen of data stands on both sides of their split, and say so.
+
+        Returns:
+            what the manifest remembers: ``forced``, and the sentences under ``errors``, ``warnings`` and ``split``.
+        """
+        key = _key(recipe, root)
+        leaks = [_line(finding) for finding in split_inspection(recipe, self._records[key], subsets)]
+        for line in leaks:
+            console.say(f"WARNING: the split leaks: {line}")
+        return self._seen[key] | {"split": leaks}
 
     def say(self, console: Console) -> None:
         """A line for each thing that is wrong, once. Apart from the look: what is said begins a run's log."""
         for line in self._unsaid:
             console.say(line)
         self._unsaid.clear()
+
+
+def _key(recipe: Recipe, root: Path) -> str:
+    return json.dumps([str(root), recipe.to_dict()["data"], recipe.to_dict()["target"]], default=str)
 
 
 def _line(finding: Finding, root: Path = Path()) -> str:

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from perpixel.console import Console
 from perpixel.errors import RunError
 from perpixel.recipe import Recipe
 from perpixel.run import Run
 from perpixel.training.loop import Interrupted, TrainingModule
+from perpixel.training.parallel import trainer_arguments
 
 _STOP = threading.Event()
 
@@ -30,11 +31,14 @@ def stop_asked() -> bool:
 
 
 @contextlib.contextmanager
-def _stop_on_signal(console: Console) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) asks to stop after this step; a second one stops at once."""
+def _stop_on_signal(console: Console) -> Iterator[Callback]:
+    """The first Ctrl-C (or SIGTERM) asks to stop after this step; a second one stops at once.
+
+    Gives what installs this again behind Lightning, whose own handler would talk to the other processes at any instant.
+    """
     _STOP.clear()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield Callback()
         return
 
     def ask(number: int, frame: Any) -> None:
@@ -43,9 +47,13 @@ def _stop_on_signal(console: Console) -> Iterator[None]:
         _STOP.set()
         console.say("stopping after this step and saving; once more stops at once")
 
+    class Install(Callback):
+        def on_train_start(self, *args: Any) -> None:
+            signal.signal(signal.SIGTERM, ask)
+
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield Install()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -60,10 +68,11 @@ def fit(module: TrainingModule, recipe: Recipe, run: Run, console: Console) -> N
     if module.done:
         return
     keep_freed_memory()
-    with _quiet_lightning(), _stop_on_signal(console):
+    processes, dealt = module.processes, recipe.training.strategy == "fsdp" and module.processes.several
+    with _quiet_lightning(), _stop_on_signal(console) as install:
         trainer = Trainer(
-            accelerator="auto",
-            devices=1,
+            **trainer_arguments(processes, recipe, module.model),
+            callbacks=[install],
             precision="bf16-mixed" if recipe.training.precision == "bf16" else "32-true",
             max_epochs=recipe.training.epochs - module.progress.epoch,
             accumulate_grad_batches=recipe.optimizer.accumulate,
@@ -76,10 +85,13 @@ def fit(module: TrainingModule, recipe: Recipe, run: Run, console: Console) -> N
             num_sanity_val_steps=0,
         )
         try:
-            module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if not dealt:  # a part of a weight has no layout
+                module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             trainer.fit(module)
-        except (Interrupted, KeyboardInterrupt, SystemExit):
+        except (Interrupted, KeyboardInterrupt, SystemExit) as stop:
             run.update_manifest(status="interrupted")
+            if isinstance(stop, Interrupted):
+                processes.wait()  # for what the first one writes
             done = f"{module.progress.epoch} of {recipe.training.epochs} epochs"
             raise RunError(
                 f"interrupted after {done}", where=run.path, cure="the same command with --resume continues it."

@@ -20,7 +20,7 @@ from lightning.pytorch import LightningModule
 from safetensors.torch import save
 
 from perpixel.console import Console
-from perpixel.data.dataset import Batch
+from perpixel.data.dataset import Batch, batch_length, batches_per_epoch
 from perpixel.errors import RunError
 from perpixel.evaluation.evaluate import Evaluation
 from perpixel.inference.predictor import to_network
@@ -31,6 +31,8 @@ from perpixel.tasks import TaskLoss
 from perpixel.training.feature_cache import FeatureBatch
 from perpixel.training.optimization import ExponentialAverage, Plateau, build_optimizer, schedule_factor
 from perpixel.training.packing import load_tree, save_tree
+from perpixel.training.parallel import deal_out, dealt_like, is_dealt_out, put_together
+from perpixel.training.processes import Processes
 
 _MOST_BAD_STEPS = 20
 _CURE_OF_BAD_STEPS = "lower optimizer.learning_rate, set optimizer.gradient_clip, or training.precision=fp32."
@@ -60,7 +62,11 @@ class Progress:
 
 
 class TrainingModule(LightningModule):
-    """One training; ``make_loader(epoch, first_batch)`` gives the rest of an epoch."""
+    """One training; ``make_loader(epoch, first_batch)`` gives the rest of an epoch, or this process's share of it.
+
+    Several processes take the steps that one would take: the loss is that of the whole batch, on all of them, and each
+    follows its derivative into its own images.
+    """
 
     def __init__(
         self,
@@ -70,16 +76,18 @@ class TrainingModule(LightningModule):
         run: Run,
         *,
         make_loader: Callable[[int, int], Iterable[Any]],
-        batches_per_epoch: int,
+        samples: int,
         validate: Callable[[PixelModel], Evaluation],
         console: Console,
         stop_asked: Callable[[], bool],
+        processes: Processes,
     ) -> None:
         super().__init__()
         self.model = model
         self.loss, self.recipe, self.run_folder = loss, recipe, run
-        self.make_loader, self.batches_per_epoch, self.validate_model = make_loader, batches_per_epoch, validate
-        self.console, self.stop_asked = console, stop_asked
+        self.make_loader, self.samples, self.validate_model = make_loader, samples, validate
+        self.batches_per_epoch = batches_per_epoch(samples, recipe.training.batch_size)
+        self.console, self.stop_asked, self.processes = console, stop_asked, processes
         self.progress = Progress()
         schedule = recipe.schedule
         self.plateau = Plateau(schedule.factor, schedule.patience) if schedule.name == "plateau" else None
@@ -91,11 +99,16 @@ class TrainingModule(LightningModule):
         self._saved_at = self._clock = time.monotonic()
         self._steps_seen = 0
         self._ids: tuple[str, ...] = ()  # samples of the running batch
+        self._skipped = False  # the loss of the running batch was no number
 
     # What Lightning asks for
 
     def train_dataloader(self) -> Iterable[Any]:
         return self.make_loader(self.progress.epoch, self.progress.batch)
+
+    def configure_model(self) -> None:
+        if self.processes.several and self.recipe.training.strategy == "fsdp":
+            deal_out(self.model, self.processes)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         section = self.recipe.model
@@ -114,7 +127,9 @@ class TrainingModule(LightningModule):
             load_optimizer_state(self.trainer.optimizers[0], self._optimizer_state)
             self._optimizer_state = None
         if self.average is not None:
-            self.average.shadow = {name: value.to(self.device) for name, value in self.average.shadow.items()}
+            state = self.model.state_dict()
+            shadow = {name: kept.to(self.device) for name, kept in self.average.shadow.items()}
+            self.average.shadow = {name: dealt_like(kept, state[name]) for name, kept in shadow.items()}
         self._saved_at = self._clock = time.monotonic()
 
     def on_train_epoch_start(self) -> None:
@@ -131,8 +146,7 @@ class TrainingModule(LightningModule):
             )
 
     def on_train_batch_start(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
-        position = self.progress
-        seed_everything([self.recipe.training.seed & 0xFFFFFFFF, position.epoch, position.batch])
+        seed_everything([*self._step_seed(), *([self.processes.rank] if self.processes.rank else [])])
         rate = self.learning_rate()
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate * group["factor"]
@@ -142,24 +156,40 @@ class TrainingModule(LightningModule):
             output_bkhw = self.model.decode(batch.features, batch.size)
         else:
             output_bkhw = self.model(batch.image_bchw)
-        with torch.autocast(self.device.type, enabled=False):
-            loss = self.loss(self.progress.epoch, output_bkhw.float(), batch.target_bhw)
+        count = batch_length(self.samples, self.recipe.training.batch_size, self.progress.batch)
+        loss = self._loss_of_all(output_bkhw, batch.target_bhw, count)
         value = float(loss.detach())
-        self._ids = batch.ids
-        if not np.isfinite(value):
+        self._ids, self._skipped = batch.ids, not np.isfinite(value)
+        if self._skipped:
             self._count_bad_step(f"the loss is {value}")
-            return None
-        self.progress.loss_sum += value * len(batch.ids)
-        self.progress.loss_count += len(batch.ids)
-        return loss
+            # Lightning lets a single process skip a step; of several each must take part.
+            return output_bkhw.nan_to_num(0.0, 0.0, 0.0).mul(0.0).sum() if self.processes.several else None
+        self.progress.loss_sum += value * count
+        self.progress.loss_count += count
+        # Lightning averages the derivatives of the processes, each of which has its own images' part of a sum.
+        return loss * self.processes.world_size if self.processes.several else loss
+
+    def _loss_of_all(self, output_bkhw: torch.Tensor, target_bhw: torch.Tensor, count: int) -> torch.Tensor:
+        """The loss of the whole batch of ``count`` images, whoever holds them."""
+        with torch.autocast(self.device.type, enabled=False):
+            if not self.processes.several:
+                return self.loss(self.progress.epoch, output_bkhw.float(), target_bhw)
+            outputs_bkhw = self.processes.whole_batch(output_bkhw, count).float()
+            targets_bhw = self.processes.whole_batch(target_bhw, count)
+            seed_everything(self._step_seed())  # what a loss draws is one for all
+            return self.loss(self.progress.epoch, outputs_bkhw, targets_bhw)
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
         # Lightning's own clipping refuses fused optimisers for the sake of fp16 scaling, which is not used here.
         trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         if not trained:  # the step was skipped already
             return
+        if self._skipped:
+            for parameter in trained:
+                parameter.grad = None
+            return
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
-        if not torch.isfinite(norm):
+        if not torch.isfinite(put_together(norm)):
             # The loss may be finite all the same; a step would spoil all weights, for good.
             self._count_bad_step("a derivative of the loss is not finite")
             for parameter in trained:
@@ -179,15 +209,16 @@ class TrainingModule(LightningModule):
         label = f"epoch {position.epoch + 1}/{self.recipe.training.epochs}"
         self.console.progress(label, position.batch, self.batches_per_epoch, f"loss {mean:.4f}")
         if position.batch < self.batches_per_epoch and position.batch % self.recipe.optimizer.accumulate == 0:
-            asked = self.stop_asked()
-            if asked or time.monotonic() - self._saved_at > self.recipe.training.checkpoint_seconds:
+            due = time.monotonic() - self._saved_at > self.recipe.training.checkpoint_seconds
+            asked, due = self.processes.any(self.stop_asked(), due)
+            if asked or due:
                 self.save()
             if asked:
                 raise Interrupted
 
     def on_train_epoch_end(self) -> None:
         self._finish_epoch()
-        if self.stop_asked() and not self.done:
+        if self.processes.any(self.stop_asked())[0] and not self.done:
             raise Interrupted
         self.trainer.should_stop = self.done
 
@@ -211,7 +242,9 @@ class TrainingModule(LightningModule):
     def scored_model(self) -> PixelModel:
         """A copy with the weights that are scored and kept: the average if there is one."""
         state = self.average.shadow if self.average is not None else self.model.state_dict()
-        self.scored[0].load_state_dict(state)
+        self.scored[0].load_state_dict(put_together(state))
+        # Each process keeps its own running statistics of batch normalisation; those of the first are the model's.
+        self.processes.copy_first(self.scored[0].state_dict().values())
         return self.scored[0]
 
     def _finish_epoch(self) -> None:
@@ -233,7 +266,8 @@ class TrainingModule(LightningModule):
         )
         if gained:
             position.best, position.best_epoch = figure, position.epoch
-            write_atomic(self.run_folder.best_path, model_bytes(scored))
+            if self.processes.first:
+                write_atomic(self.run_folder.best_path, model_bytes(scored))
         if self.plateau is not None:
             self.plateau.update(gained)
         mean_loss = position.loss_sum / position.loss_count if position.loss_count else float("nan")
@@ -282,7 +316,9 @@ class TrainingModule(LightningModule):
             "optimizer": self.trainer.optimizers[0].state_dict(),
             "average": None if self.average is None else {"steps": self.average.steps, "shadow": self.average.shadow},
         }
-        save_tree(self.run_folder.last_path, tree)
+        tree = put_together(tree)
+        if self.processes.first:
+            save_tree(self.run_folder.last_path, tree)
         self._saved_at = time.monotonic()
 
     def restore(self) -> None:
@@ -297,6 +333,9 @@ class TrainingModule(LightningModule):
             self.plateau.scale, self.plateau.waited = self.progress.plateau_scale, self.progress.plateau_waited
         if self.average is not None:
             self.average.steps, self.average.shadow = tree["average"]["steps"], tree["average"]["shadow"]
+
+    def _step_seed(self) -> list[int]:
+        return [self.recipe.training.seed & 0xFFFFFFFF, self.progress.epoch, self.progress.batch]
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -322,7 +361,8 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Any) -> None:
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                values[name] = torch.empty_like(parameter).copy_(value)
+                dealt = is_dealt_out(parameter)
+                values[name] = dealt_like(value, parameter) if dealt else torch.empty_like(parameter).copy_(value)
 
 
 def model_bytes(model: PixelModel) -> bytes:

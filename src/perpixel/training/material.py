@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from perpixel.console import Console
@@ -11,15 +12,20 @@ from perpixel.data.cache import DecodedSamples, decode_samples, fingerprint
 from perpixel.data.samples import Sample, data_root, list_samples
 from perpixel.data.split import make_split
 from perpixel.errors import RequestError
-from perpixel.recipe import Recipe
+from perpixel.recipe import AugmentationSection, Recipe
 from perpixel.run import Run
 from perpixel.tasks import Task
 from perpixel.training.first_look import FirstLook
+from perpixel.training.further import Further, JoinedSamples, further_pairs
 
 
 @dataclass(frozen=True)
 class Material:
-    """Data made ready for one training."""
+    """Data made ready for one training.
+
+    ``augmentations`` are those of positions that another recipe describes (``data.also``), ``also`` what the manifest
+    says of these.
+    """
 
     samples: list[Sample]
     decoded: DecodedSamples
@@ -28,6 +34,8 @@ class Material:
     facts: dict[str, Any]
     fingerprint: str
     inspection: dict[str, Any] | None = None
+    augmentations: dict[int, AugmentationSection] = field(default_factory=dict)
+    also: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def ids(self) -> list[str]:
@@ -46,7 +54,9 @@ def prepare(
     root = data_root(recipe.data)
     samples = list_samples(recipe.data, root)
     look = look or FirstLook()
-    seen = look(recipe, samples, root, console) if split_of is None else None
+    seen = None
+    if split_of is None:
+        look(recipe, samples, root, console)
     started = time.monotonic()
     use_cache = recipe.data.cache == "auto"
     key = fingerprint(samples, task.meaning, contents=use_cache)
@@ -60,19 +70,39 @@ def prepare(
     console.say(f"{len(samples)} pairs in {root}, read in {time.monotonic() - started:.1f} s")
     for note, count in decoded.notes.items():
         console.say(f"  {count} images: {note}")
+    further = [further_pairs(file, task, look if split_of is None else None, console) for file in recipe.data.also]
     look.say(console)
     if split_of is None:
         position = {sample.id: index for index, sample in enumerate(samples)}
         subsets, groups = make_split(
             samples, recipe.split, lambda sample: task.stratum_value(decoded.target(position[sample.id]))
         )
+        seen = look.at_split(recipe, subsets, root, console)
+        subsets |= {sample.id: "train" for more in further for sample in more.samples}
+        groups |= {id_: group for more in further for id_, group in more.groups.items()}
     else:
         subsets, groups = split_of.read_split()
-        unknown = sorted(set(subsets) ^ {sample.id for sample in samples})
-        if unknown:
-            raise RequestError("the data are not those this run began with", where=root, details=unknown[:8])
-    facts = task.describe(decoded.target(i) for i, s in enumerate(samples) if subsets[s.id] == "train")
+    material = _joined(samples, decoded, further, key)
+    unknown = sorted(set(subsets) ^ set(material.ids))
+    if unknown:
+        raise RequestError("the data are not those this run began with", where=root, details=unknown[:8])
     counts = {name: list(subsets.values()).count(name) for name in sorted(set(subsets.values()))}
     console.say(f"split {recipe.split.method}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    material = replace(material, subsets=subsets, groups=groups, inspection=seen)
+    facts = task.describe(material.decoded.target(place) for place in material.positions("train"))
     console.say(task.facts_table(facts))
-    return Material(samples, decoded, subsets, groups, facts, key, seen)
+    return replace(material, facts=facts)
+
+
+def _joined(samples: list[Sample], decoded: DecodedSamples, further: Sequence[Further], key: str) -> Material:
+    """The recipe's own samples, and those of other recipes behind them; not split yet."""
+    augmentations: dict[int, AugmentationSection] = {}
+    joined = list(samples)
+    for more in further:
+        augmentations |= dict.fromkeys(range(len(joined), len(joined) + len(more.samples)), more.augmentation)
+        joined += more.samples
+    if further:
+        decoded = JoinedSamples([decoded, *(more.decoded for more in further)])
+    return Material(
+        joined, decoded, {}, {}, {}, key, augmentations=augmentations, also=[more.facts for more in further]
+    )

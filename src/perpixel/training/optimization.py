@@ -10,6 +10,7 @@ import torch
 
 from perpixel.models import PixelModel
 from perpixel.recipe import OptimizerSection, ScheduleSection
+from perpixel.training.parallel import is_dealt_out
 
 
 def build_optimizer(
@@ -28,7 +29,8 @@ def build_optimizer(
     groups = [{"params": params, "factor": factor} for factor, params in by_factor.items() if factor > 0 and params]
     common: dict[str, Any] = {"lr": section.learning_rate, "weight_decay": section.weight_decay}
     if section.name == "sgd":
-        return torch.optim.SGD(groups, momentum=section.momentum, fused=True, **common)
+        fused = not any(is_dealt_out(parameter) for parameter in model.parameters())  # torch has no fused one for those
+        return torch.optim.SGD(groups, momentum=section.momentum, fused=fused, **common)
     kind = torch.optim.AdamW if section.name == "adamw" else torch.optim.Adam
     return kind(groups, fused=True, **common)
 

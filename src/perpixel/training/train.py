@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from perpixel.console import Console
-from perpixel.data.dataset import EpochOrder, TrainingSet, batches_per_epoch, training_loader
+from perpixel.data.dataset import EpochOrder, TrainingSet, training_loader
 from perpixel.data.samples import data_root
 from perpixel.errors import RequestError
 from perpixel.evaluation.evaluate import Evaluation, evaluate_samples
@@ -22,15 +23,18 @@ from perpixel.inference.predictor import Predictor, default_device, to_network
 from perpixel.models import PixelModel, build_model
 from perpixel.recipe import Recipe
 from perpixel.run import Run, write_atomic
-from perpixel.tasks import Task, build_task, check_monitor
+from perpixel.tasks import Metrics, Task, build_task, check_monitor
 from perpixel.training.feature_cache import cache_features
 from perpixel.training.finish import finish
 from perpixel.training.first_look import FirstLook
 from perpixel.training.fit import fit, stop_asked
 from perpixel.training.loop import TrainingModule, model_bytes, seed_everything
 from perpixel.training.material import Material, prepare
+from perpixel.training.parallel import say_shares
 from perpixel.training.precision import choose_precision
+from perpixel.training.processes import Onlooker, Processes, shares
 from perpixel.training.starting import StartingRun, say_weights, starting_weights, weights_facts
+from perpixel.training.sync_norm import synchronize_batch_norm
 from perpixel.training.validation_memory import RememberingModel, validation_memory
 
 
@@ -42,6 +46,8 @@ def train(
     resume: bool = False,
     look: FirstLook | None = None,
     console: Console | None = None,
+    processes: Processes | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Run:
     """Train a recipe into a run folder, or continue it there.
 
@@ -50,41 +56,71 @@ def train(
         data: the data folder, instead of the recipe's ``data.root``.
         resume: continue from the last checkpoint; the weights end as those of an uninterrupted run.
         look: what looks at the data first; trainings that share data share it, to look once.
+        processes: all that train it together, each of which calls this with the same arguments; None: this one.
+        stop: asked after every batch; true ends the training as Ctrl-C does, saved and to be continued.
 
     Raises:
         RequestError: the folder holds a run and ``resume`` is not asked, or nothing to resume.
         DataError, RecipeError, WeightsError: before anything is trained.
         RunError: the training failed, or was interrupted.
     """
-    run = Run(run_dir)
-    recipe = _continued(recipe, run, data) if resume else _fresh(recipe, run, data)
-    console = (console or Console()).with_log(run.log_path)
-    if run.finished:
+    processes = processes or Processes()
+    run = Run(run_dir) if processes.first else Onlooker(run_dir)
+    recipe = processes.from_first(lambda: (_continued if resume else _fresh)(recipe, run, data))
+    console = (console or Console()).with_log(run.log_path) if processes.first else Console()
+    if processes.from_first(lambda: run.finished):
         console.say(f"{run.path} is finished already; its figures are in {run.evaluation_dir('val')}")
         return run
     task = build_task(recipe)
     check_monitor(task, recipe.training.monitor)
     weights, source = starting_weights(recipe.model.weights)
-    material = prepare(recipe, task, console, run if resume and run.split_path.is_file() else None, look)
-    seed_everything([recipe.training.seed & 0xFFFFFFFF])
-    model = _build(recipe, task, weights)
+    material = processes.in_turn(lambda: _prepare(recipe, task, console, run, look, resume, processes))
+    model = processes.in_turn(lambda: _build(recipe, task, weights))
     _say_model(recipe, model, source, console)
-    recipe = _settle(recipe, model, console)
+    before = run.manifest.get("processes", processes.world_size)
+    say_shares(recipe, model, processes, len(material.positions("train")), before, console)
+    recipe = processes.from_first(lambda: _settle(recipe, model, console, processes))
+    torch.set_num_threads(recipe.training.threads or 1)
     run.write_recipe(recipe)
     run.write_split(material.subsets, material.groups)
     run.update_manifest(**_facts(recipe, run, model, source, material))
     if material.inspection is not None:
         run.update_manifest(inspection=material.inspection)
-    module = _module(recipe, run, task, model, material, console)
+    run.update_manifest(processes=processes.world_size)
+    module = _module(recipe, run, task, model, material, console, processes)
+    if stop is not None:
+        module.stop_asked = lambda: stop_asked() or stop()
     module.restore()
     if not module.done:  # restored first: the features are of the weights that train
-        module.make_loader = cache_features(recipe, task, model, material, run, console) or module.make_loader
-    if recipe.training.epochs == 0:
+        cached = processes.in_turn(lambda: cache_features(recipe, task, model, material, run, console))
+        share = (processes.rank, processes.world_size)
+        module.make_loader = partial(cached, share=share) if cached else module.make_loader
+    if recipe.training.epochs == 0 and processes.first:
         write_atomic(run.best_path, model_bytes(model))
         run.write_history([])
     fit(module, recipe, run, console)
-    finish(recipe, run, material, module.progress, console)
+    if processes.first:
+        finish(recipe, run, material, module.progress, console)
+    processes.wait()
     return run
+
+
+def _prepare(
+    recipe: Recipe,
+    task: Task,
+    console: Console,
+    run: Run,
+    look: FirstLook | None,
+    resume: bool,
+    processes: Processes,
+) -> Material:
+    """The first process splits the data; the others take what it has written, as a continuation does."""
+    if processes.first:
+        material = prepare(recipe, task, console, run if resume and run.split_path.is_file() else None, look)
+        if processes.several:
+            run.write_split(material.subsets, material.groups)
+        return material
+    return prepare(recipe, task, console, run, look)
 
 
 def _fresh(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
@@ -99,7 +135,13 @@ def _fresh(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
 
 def _with_root(recipe: Recipe, data: Path | None) -> Recipe:
     root = data_root(recipe.data, data).resolve()
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(root)})})
+    return recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"root": str(root), "also": _resolved(recipe)})}
+    )
+
+
+def _resolved(recipe: Recipe) -> tuple[str, ...]:
+    return tuple(str(Path(file).resolve()) for file in recipe.data.also)
 
 
 def _continued(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
@@ -112,7 +154,7 @@ def _continued(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
     settled = {"precision": stored.training.precision, "threads": stored.training.threads}
     asked = recipe.model_copy(
         update={
-            "data": recipe.data.model_copy(update={"root": stored.data.root}),
+            "data": recipe.data.model_copy(update={"root": stored.data.root, "also": _resolved(recipe)}),
             "training": recipe.training.model_copy(update=settled),
         }
     )
@@ -128,6 +170,7 @@ def _continued(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
 
 
 def _build(recipe: Recipe, task: Task, weights: str) -> PixelModel:
+    seed_everything([recipe.training.seed & 0xFFFFFFFF])
     section = recipe.model
     model = build_model(
         architecture=section.architecture,
@@ -155,15 +198,16 @@ def _say_model(recipe: Recipe, model: PixelModel, source: StartingRun | None, co
     say_weights(model.weights_report, source, console)
 
 
-def _settle(recipe: Recipe, model: PixelModel, console: Console) -> Recipe:
+def _settle(recipe: Recipe, model: PixelModel, console: Console, processes: Processes) -> Recipe:
     """Fix what the machine decides, so that the stored recipe is complete."""
     section = recipe.training
-    threads = section.threads or torch.get_num_threads()
+    threads = section.threads or max(1, torch.get_num_threads() // processes.local_size)
     torch.set_num_threads(threads)
     precision: str = section.precision
     if precision == "auto":
         device = default_device()
-        image_bchw = torch.zeros(section.batch_size, 3, *recipe.input.size, dtype=torch.uint8)
+        images = len(shares(range(section.batch_size), processes.world_size)[0])
+        image_bchw = torch.zeros(images, 3, *recipe.input.size, dtype=torch.uint8)
         precision = choose_precision(model.to(device), to_network(image_bchw, device), console)
     settled = section.model_copy(update={"threads": threads, "precision": precision})
     return recipe.model_copy(update={"training": settled})
@@ -183,6 +227,7 @@ def _facts(
             "samples": len(material.samples),
             "fingerprint": material.fingerprint,
             "training_targets": material.facts,
+            "also": material.also,
         },
         "weights": weights_facts(model.weights_report, source),
         "parameters": model.parameter_counts(),
@@ -200,24 +245,37 @@ def _git_revision() -> str | None:
 
 
 def _module(
-    recipe: Recipe, run: Run, task: Task, model: PixelModel, material: Material, console: Console
+    recipe: Recipe,
+    run: Run,
+    task: Task,
+    model: PixelModel,
+    material: Material,
+    console: Console,
+    processes: Processes,
 ) -> TrainingModule:
-    return TrainingModule(
+    module = TrainingModule(
         model,
         task.loss(material.facts),
         recipe,
         run,
-        make_loader=_loaders(recipe, task, material),
-        batches_per_epoch=batches_per_epoch(len(material.positions("train")), recipe.training.batch_size),
-        validate=_validation(recipe, task, model, material, console),
+        make_loader=_loaders(recipe, task, material, processes),
+        samples=len(material.positions("train")),
+        validate=_validation(recipe, task, model, material, console, processes),
         console=console,
         stop_asked=stop_asked,
+        processes=processes,
     )
+    if recipe.training.sync_batch_norm and processes.several:  # the model that trains, not the copy that is scored
+        synchronize_batch_norm(model, default_device())
+    return module
 
 
-def _loaders(recipe: Recipe, task: Task, material: Material) -> Callable[[int, int], DataLoader[Any]]:
+def _loaders(
+    recipe: Recipe, task: Task, material: Material, processes: Processes
+) -> Callable[[int, int], DataLoader[Any]]:
     """The loader of the rest of an epoch, as a function of the epoch and its first batch."""
     positions, seed = material.positions("train"), recipe.training.seed
+    share = (processes.rank, processes.world_size)
 
     def make_loader(epoch: int, first_batch: int) -> DataLoader[Any]:
         dataset = TrainingSet(
@@ -226,6 +284,7 @@ def _loaders(recipe: Recipe, task: Task, material: Material) -> Callable[[int, i
             positions,
             input_section=recipe.input,
             augmentation=recipe.augmentation,
+            augmentations=material.augmentations,
             fill=task.fill,
             zoom_divides=task.zoom_divides,
             image_scale=task.image_scale,
@@ -233,16 +292,26 @@ def _loaders(recipe: Recipe, task: Task, material: Material) -> Callable[[int, i
             epoch=epoch,
         )
         size = recipe.training.batch_size
-        order = EpochOrder(len(dataset), size, seed=seed, epoch=epoch, first_batch=first_batch)
+        order = EpochOrder(len(dataset), size, seed=seed, epoch=epoch, first_batch=first_batch, share=share)
         return training_loader(dataset, order, workers=recipe.training.workers)
 
     return make_loader
 
 
 def _validation(
-    recipe: Recipe, task: Task, model: PixelModel, material: Material, console: Console
+    recipe: Recipe, task: Task, model: PixelModel, material: Material, console: Console, processes: Processes
 ) -> Callable[[PixelModel], Evaluation]:
+    """Each process scores whole batches of those that one would score, so that no figure depends on their number."""
     memory = validation_memory(recipe, model)
+    positions, size = material.positions("val"), recipe.inference.batch_size
+    batches = [positions[start : start + size] for start in range(0, len(positions), size)]
+    own = [position for batch in batches[processes.rank :: processes.world_size] for position in batch]
+
+    def merged(metrics: Metrics) -> Metrics:
+        first, *others = processes.gather(metrics)
+        for other in others:
+            first.merge(other)
+        return first
 
     def validate(scored: PixelModel) -> Evaluation:
         predictor = _predictor(recipe, task, RememberingModel(scored, memory) if memory else scored)
@@ -250,8 +319,9 @@ def _validation(
             predictor,
             material.decoded,
             material.ids,
-            material.positions("val"),
+            own,
             progress=lambda done, total: console.progress("validation", done, total),
+            merged=merged,
         )
 
     return validate
