@@ -118,24 +118,35 @@ def sheet(
     *,
     tile: int = _TILE,
 ) -> NDArray[np.uint8]:
-    """A picture of groups side by side; in each, a row an image: its caption, and a tile a column."""
-    group_width = len(columns) * (tile + _GAP) + 3 * _GAP
+    """A picture of groups side by side; in each, a row an image: its caption, and a tile a column.
+
+    Tiles are scaled to the area of ``tile`` x ``tile`` pixels, so that wide images are seen as well as square ones.
+    """
+    scaled = [
+        (name, [(caption, [_scaled(tile_hwc, tile) for tile_hwc in tiles]) for caption, tiles in entries])
+        for name, entries in groups
+    ]
+    pictures = [picture for _, entries in scaled for _, tiles in entries for picture in tiles]
+    width = max(picture.width for picture in pictures) + _GAP
+    height = max(picture.height for picture in pictures) + _CAPTION + _GAP
+    group_width = len(columns) * width + 3 * _GAP
     rows = max(len(entries) for _, entries in groups)
-    size = (group_width * len(groups), 2 * _CAPTION + rows * (tile + _CAPTION + _GAP))
-    page = Image.new("RGB", size, "white")
+    page = Image.new("RGB", (group_width * len(groups), 2 * _CAPTION + rows * height), "white")
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(12)
-    for number, (name, entries) in enumerate(groups):
+    for number, (name, lines) in enumerate(scaled):
         left = number * group_width + _GAP
         draw.text((left, 0), f"{name}:  {'  |  '.join(columns)}", "black", font)
-        for line, (caption, tiles) in enumerate(entries):
-            top = 2 * _CAPTION + line * (tile + _CAPTION + _GAP)
+        for line, (caption, row) in enumerate(lines):
+            top = 2 * _CAPTION + line * height
             draw.text((left, top - 2), caption, "black", font)
-            for column, tile_hwc in enumerate(tiles):
-                picture = Image.fromarray(tile_hwc)
-                picture.thumbnail((tile, tile))
-                if max(picture.size) < tile:
-                    factor = tile / max(picture.size)
-                    picture = picture.resize((round(picture.width * factor), round(picture.height * factor)))
-                page.paste(picture, (left + column * (tile + _GAP), top + _CAPTION - 2))
+            for column, picture in enumerate(row):
+                page.paste(picture, (left + column * width, top + _CAPTION - 2))
     return np.asarray(page)
+
+
+def _scaled(tile_hwc: NDArray[np.uint8], tile: int) -> Image.Image:
+    picture = Image.fromarray(tile_hwc)
+    factor = tile / (picture.width * picture.height) ** 0.5
+    smooth = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.NEAREST
+    return picture.resize((max(1, round(picture.width * factor)), max(1, round(picture.height * factor))), smooth)
