@@ -294,7 +294,7 @@ def test_a_folder_is_given(page: Any, address: str, folder: Path) -> None:
     page.locator("#many-images", has_text=".png").wait_for()
     page.locator("#many-start").click()
     page.get_by_text("images predicted in").wait_for()
-    assert page.locator("#many-gallery img").count() > 1
+    page.locator("#many-gallery img").nth(1).wait_for()  # the gallery is drawn after the sentence
 
 
 def test_an_example_and_a_data_set(page: Any, address: str) -> None:

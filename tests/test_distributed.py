@@ -33,6 +33,8 @@ RANKS = str(Path(__file__).with_name("ranks.py"))
 PLAIN = (*SHARED, "model.freeze_encoder=true", "model.decoder_norm=false", "optimizer.name=sgd")
 STEPS = (*PLAIN, "optimizer.learning_rate=0.01", "training.batch_size=3", "training.epochs=10")
 
+SAVE_ALWAYS = "training.checkpoint_seconds=1e-6"
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -46,7 +48,7 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def steps_recipe(data: Path, *settings: str) -> Recipe:
-    return tiny_recipe(data, *STEPS, "training.checkpoint_seconds=1e-6", *settings)
+    return tiny_recipe(data, *STEPS, *settings)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +170,7 @@ def test_two_processes_take_the_steps_of_one(
 def test_a_killed_process_ends_all_and_the_run_continues_exactly(
     data: Path, pair: tuple[Run, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = steps_recipe(data, "training.workers=1")
+    recipe = steps_recipe(data, "training.workers=1", SAVE_ALWAYS)
     with monkeypatch.context() as patch:
         patch.setenv("PERPIXEL_TEST", "kill 1 1 2")
         with pytest.raises(RunError, match="process 1 of 2 was ended by SIGKILL"):
@@ -202,13 +204,14 @@ def test_two_nodes_equal_two_devices(data: Path, pair: tuple[Run, np.ndarray], t
 def test_random_kills_change_no_weight(
     data: Path, pair: tuple[Run, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    recipe = steps_recipe(data, SAVE_ALWAYS)
     chance, position = random.Random(8), 0
     while (position := position + chance.randint(1, 12)) < 50:
         monkeypatch.setenv("PERPIXEL_TEST", f"kill {chance.randint(0, 1)} {position // 5} {position % 5}")
         with pytest.raises(RunError, match="SIGKILL"):
-            perpixel.train(steps_recipe(data), run=tmp_path / "run", devices=2, resume=True)
+            perpixel.train(recipe, run=tmp_path / "run", devices=2, resume=True)
     monkeypatch.delenv("PERPIXEL_TEST")
-    run = perpixel.train(steps_recipe(data), run=tmp_path / "run", devices=2, resume=True)
+    run = perpixel.train(recipe, run=tmp_path / "run", devices=2, resume=True)
     assert_same_weights(pair[0].best_path, run.best_path)
 
 
@@ -229,7 +232,7 @@ def test_dealt_out_weights_are_the_same(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
 ) -> None:
     """FSDP, and its continuation."""
-    recipe = steps_recipe(data, "training.epochs=2", "training.strategy=fsdp", *settings)
+    recipe = steps_recipe(data, "training.epochs=2", "training.strategy=fsdp", SAVE_ALWAYS, *settings)
     straight = perpixel.train(recipe, run=tmp_path / "straight", devices=2)
     with monkeypatch.context() as patch:
         patch.setenv("PERPIXEL_TEST", "kill 0 1 2")
@@ -244,7 +247,7 @@ def test_dealt_out_weights_are_the_same(
 
 @pytest.mark.slow
 def test_another_number_of_processes_continues(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = steps_recipe(data, "training.epochs=2")
+    recipe = steps_recipe(data, "training.epochs=2", SAVE_ALWAYS)
     straight = train(recipe, tmp_path / "straight")
     with monkeypatch.context() as patch:
         patch.setenv("PERPIXEL_TEST", "kill 0 1 2")

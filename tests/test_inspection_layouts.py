@@ -31,7 +31,7 @@ def trained(tmp_path: Path, *settings: str) -> dict[str, Any]:
     run = api.train(tmp_path / "proposed.yaml", overrides=(*SMALL, *settings), run=tmp_path / "run")
     assert run.finished
     manifest = run.manifest
-    assert manifest["inspection"] == {"forced": False, "errors": [], "warnings": []}
+    assert {name: found for name, found in manifest["inspection"].items() if found} == {}
     return manifest
 
 

@@ -47,16 +47,7 @@ def write_onnx(
     axes = {0: Dim.DYNAMIC} | ({1: Dim.DYNAMIC, 2: Dim.DYNAMIC} if any_size else {})
     try:
         with torch.no_grad(), quiet():
-            program = torch.onnx.export(
-                graph,
-                (example_bhwc,),
-                dynamo=True,
-                input_names=["image"],
-                output_names=graph.output_names,
-                dynamic_shapes=(axes,),
-                opset_version=_OPSET,
-                verbose=False,
-            )
+            program = _exported(graph, example_bhwc, axes)
     except Exception as error:  # whatever the network does that the exporter does not know
         raise no_graph(error) from error
     finally:
@@ -68,13 +59,49 @@ def write_onnx(
     onnx.save(model, str(path))
 
 
+def _exported(graph: ExportGraph, example_bhwc: torch.Tensor, axes: Mapping[int, Any]) -> Any:
+    """The ONNX program; without the exporter's simplification where that fails, as of ZoeDepth."""
+    from onnx_ir.passes import PassError
+
+    def export(optimize: bool) -> Any:
+        return torch.onnx.export(
+            graph,
+            (example_bhwc,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=graph.output_names,
+            dynamic_shapes=(axes,),
+            opset_version=_OPSET,
+            optimize=optimize,
+            verbose=False,
+        )
+
+    try:
+        return export(True)
+    except PassError:
+        return export(False)
+
+
 def write_openvino(source: Path, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write an ONNX file as OpenVINO's ``.xml`` and ``.bin``; raises RequestError where OpenVINO is not installed."""
+    """Write an ONNX file as OpenVINO's ``.xml`` and ``.bin``.
+
+    Raises:
+        RequestError: OpenVINO is not installed.
+        RunError: OpenVINO does not know an operation of the network.
+    """
     try:
         import openvino
     except ImportError:
         raise missing("openvino") from None
-    model = openvino.Core().read_model(source)
+    try:
+        model = openvino.Core().read_model(source)
+    except RuntimeError as error:
+        reasons = [line for line in str(error).splitlines() if line.startswith("--")]
+        raise RunError(
+            "OpenVINO cannot read this network",
+            details=reasons[:1] or [str(error).splitlines()[0]],
+            cure="take --format onnx, or use the run itself.",
+        ) from None
     for key, value in metadata.items():
         model.set_rt_info(json.dumps(value), ["perpixel", key])
     openvino.save_model(model, str(path), compress_to_fp16=False)

@@ -50,10 +50,11 @@ def curves_png(
         if loss:
             axes[1].plot(epochs, [row["train_loss"] for row in rows], **style)
     axes[0].set(xlabel="epoch", ylabel=label)
-    axes[0].legend(frameon=False, fontsize=9)
+    # Not the "best" place inside: to find it takes long, and a curve has no empty corner for long names.
+    if axes[0].lines:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     if loss:
-        axes[1].set(xlabel="epoch", ylabel="training loss (each run's own loss: compare shapes, not heights)")
-        axes[1].yaxis.label.set_fontsize(8)
+        axes[1].set(xlabel="epoch", ylabel="training loss (compare shapes, not heights)")
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)

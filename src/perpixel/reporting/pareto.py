@@ -63,7 +63,7 @@ def pareto_png(
     axes.margins(0.12)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(loc="lower right" if higher else "upper right", frameon=False, fontsize=9)
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

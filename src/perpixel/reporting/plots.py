@@ -63,7 +63,7 @@ def points_png(x_label: str, y_label: str, x: Sequence[float], y: Sequence[float
         parts = np.array_split(order, min(10, len(x) // 10))
         middle = [(np.median(np.asarray(x)[part]), np.median(np.asarray(y)[part])) for part in parts]
         axes.plot(*zip(*middle, strict=True), color=_SECOND, linewidth=2, label="median")
-        axes.legend(frameon=False)
+        axes.legend(loc="upper right", frameon=False)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.25)
     return _png(figure)
@@ -84,7 +84,7 @@ def reliability_png(
         axes.plot(confidence, accuracy, style, color=color, markersize=5, label=name)
         counts.plot(confidence, np.asarray(pixels) / max(1, sum(pixels)), style, color=color, markersize=3)
     axes.set(ylabel="share of pixels that are right", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(loc="upper left", frameon=False, fontsize=9)
     counts.set(xlabel="confidence in the predicted class", ylabel="share of\npixels", ylim=(0, None))
     for axis in (axes, counts):
         axis.grid(alpha=0.25)
@@ -100,7 +100,7 @@ def sparsification_png(removed: Sequence[float], remaining: Sequence[float], lea
     axes.plot(removed, least, "s-", color=_SECOND, markersize=4, label="the most wrong removed")
     axes.set(xlabel="share of pixels removed", ylabel="mean error of the rest, 1: of all", ylim=(0, None))
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(loc="lower left", frameon=False)
     return _png(figure)
 
 
