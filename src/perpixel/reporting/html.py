@@ -39,7 +39,9 @@ a { color: var(--accent); }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .3rem 1.2rem; margin: .6rem 0; }
 dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: .8rem 0; }
-table { border-collapse: collapse; font-size: .92rem; } caption { text-align: left; color: var(--dim);
+table { border-collapse: collapse; font-size: .92rem; }
+caption span { display: block; max-width: min(60ch, 88vw); }
+caption { text-align: left; color: var(--dim);
   padding-bottom: .3rem; }
 th, td { padding: .28rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
   font-variant-numeric: tabular-nums; }
@@ -155,7 +157,7 @@ def _table(table: Table) -> str:
         )
         return f"<tr>{''.join(shown)}</tr>"
 
-    caption = f"<caption>{_inline(table.caption)}</caption>" if table.caption else ""
+    caption = f"<caption><span>{_inline(table.caption)}</span></caption>" if table.caption else ""
     body = "".join(row(cells, "td") for cells in table.rows)
     return (
         f'<div class="scroll" tabindex="0"><table>{caption}<thead>{row(table.headings, "th")}</thead>'
