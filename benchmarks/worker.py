@@ -43,11 +43,10 @@ class Watch:
         return {"wall": wall, "processor": processor}
 
 
-def by_perpixel(case: Case, root: Path, watch: Watch, seed: int = 0) -> Any:
+def by_perpixel(case: Case, root: Path, watch: Watch, precision: str, seed: int = 0) -> Any:
     """Train with `perpixel.api.train`; returns the run."""
     from perpixel import api
     from perpixel.training.loop import TrainingModule
-    from perpixel.training.precision import _processor_has_bf16
 
     for name, note in (("on_train_epoch_start", watch.epoch_began), ("on_train_batch_end", watch.batch_ended)):
         setattr(TrainingModule, name, _then(getattr(TrainingModule, name), note))
@@ -63,8 +62,7 @@ def by_perpixel(case: Case, root: Path, watch: Watch, seed: int = 0) -> Any:
         f"training.batch_size={case.batch}",
         f"training.seed={seed}",
         "training.threads=1",
-        # What `auto` finds by measuring, outside of what is timed.
-        f"training.precision={'bf16' if _processor_has_bf16() else 'fp32'}",
+        f"training.precision={precision}",
     )
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PERPIXEL_CACHE"] = f"{root}-cache"
@@ -131,10 +129,14 @@ def main() -> None:
     seed = asked.quality or 0
     if asked.quality is not None:
         settings = (*case.settings, "input.size=[64, 64]", "inference.flip=false")
-        case = replace(case, settings=settings, size=(64, 64), epochs=8, learning_rate=5e-4)
+        case = replace(case, settings=settings, size=(64, 64), epochs=24, learning_rate=5e-4)
     watch, facts = Watch(), {}
-    if asked.way == "perpixel":
-        facts = by_perpixel(case, asked.data, watch, seed)
+    if asked.way.startswith("perpixel"):
+        from perpixel.training.precision import _processor_has_bf16
+
+        # What `auto` finds by measuring, outside of what is timed.
+        own = "bf16" if _processor_has_bf16() and not asked.way.endswith("fp32") else "fp32"
+        facts = by_perpixel(case, asked.data, watch, own, seed)
         quality = facts.pop("history")[-1].get("val_iou_per_image")
     else:
         from plain import train_plain
