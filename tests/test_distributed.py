@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import random
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import perpixel
+from perpixel.console import Console
 from perpixel.data.dataset import EpochOrder, batch_length
 from perpixel.errors import RecipeError, RequestError, RunError
 from perpixel.recipe import Recipe
@@ -190,6 +193,19 @@ def test_the_error_of_the_process_that_died_is_told(data: Path, tmp_path: Path) 
     assert time.monotonic() - died < 30
     assert "another process of this training has ended" in error and "Traceback" not in error
     assert (first.returncode, second.returncode) == (1, 1)
+
+
+def test_an_end_that_nobody_explains_tells_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_GRACE_SECONDS", 0.0)
+    noticed = {"what": "it has ended", "where": None, "rule": None, "cure": None, "details": ["reset by peer"]}
+    events: queue.Queue[tuple[int, dict[str, Any]]] = queue.Queue()
+    events.put((1, {"exit": 0}))
+    events.put((0, {"error": {"kind": "LostProcessError", "lost": True} | noticed}))
+    events.put((0, {"exit": 1}))
+    with pytest.raises(RunError, match="it has ended") as raised:
+        launch._follow(events, 3, Console(), tmp_path)
+    states = ["process 0 had ended with status 1", "process 1 had ended with status 0", "process 2 still ran"]
+    assert raised.value.details == ["reset by peer", *states]
 
 
 @pytest.mark.slow

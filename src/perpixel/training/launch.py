@@ -29,7 +29,7 @@ from perpixel.training.processes import Place, meet, place_in
 from perpixel.training.train import train
 
 WORKER = (sys.executable, "-m", "perpixel.training.worker")
-_GRACE_SECONDS = 5.0  # for the error of the process that died first, where another one has noticed its end before us
+_GRACE_SECONDS = 15.0  # for the error of the process that died first, where another one has noticed its end before us
 
 
 def train_with(
@@ -158,43 +158,49 @@ def _listen(rank: int, worker: subprocess.Popen[str], events: queue.Queue[tuple[
 
 def _follow(events: queue.Queue[tuple[int, dict[str, Any]]], count: int, console: Console, folder: Path) -> None:
     """Until all have ended well, or the first has failed."""
-    running, lost, until = count, None, float("inf")
-    while running:
+    lost: dict[str, Any] | None = None
+    until, ended = float("inf"), dict[int, int]()
+    while sum(status == 0 for status in ended.values()) < count:
         try:
             rank, event = events.get(timeout=max(0.0, min(until - time.monotonic(), 3600.0)))
         except queue.Empty:
             if lost is not None and time.monotonic() >= until:
-                raise lost from None
+                states = [_state(rank, ended.get(rank)) for rank in range(count)]
+                raise _error(lost | {"details": lost["details"] + states}) from None
             continue
         match event:
             case {"say": text}:
                 console.say(text)
             case {"progress": [label, done, total, note]}:
                 console.progress(label, done, total, note)
-            case {"error": told} if told["lost"]:
+            case {"error": {"lost": True} as told}:
                 # It only noticed: the one that it misses says why.
-                lost, until = lost or _error(rank, told), min(until, time.monotonic() + _GRACE_SECONDS)
+                lost, until = lost or told, min(until, time.monotonic() + _GRACE_SECONDS)
             case {"error": told}:
-                raise _error(rank, told)
-            case {"exit": 0}:
-                running -= 1
+                raise _error(told | {"rank": rank})
             case {"exit": status} if status < 0:
                 raise RunError(
                     f"process {rank} of {count} was ended by {signal.Signals(-status).name}",
                     where=folder,
                     cure="SIGKILL is often too little memory. The same command with --resume continues.",
                 )
-            case {"exit": status} if lost is None:
+            case {"exit": status} if status > 0 and lost is None:
                 raise RunError(f"process {rank} of {count} ended with status {status}", where=folder)
+            case {"exit": status}:
+                ended[rank] = status
 
 
-def _error(rank: int, told: dict[str, Any]) -> Exception:
+def _state(rank: int, status: int | None) -> str:
+    return f"process {rank} {'still ran' if status is None else f'had ended with status {status}'}"
+
+
+def _error(told: dict[str, Any]) -> Exception:
     """The error that a process has told, as it was raised there."""
     if told["kind"] == "KeyboardInterrupt":
         return RunError("interrupted", cure="the same command with --resume continues it.")
     kind = getattr(errors, told["kind"], RunError if told["lost"] else None)
     if kind is None or not issubclass(kind, PerpixelError):
-        return RuntimeError(f"process {rank} failed:\n{told['traceback']}")
+        return RuntimeError(f"process {told['rank']} failed:\n{told['traceback']}")
     error: PerpixelError = kind(
         told["what"], where=told["where"], rule=told["rule"], cure=told["cure"], details=told["details"]
     )

@@ -192,6 +192,7 @@ def meet(place: Place) -> Iterator[Processes]:
                 "another process of this training has ended, or does not answer",
                 where=f"process {place.rank} of {place.world_size}",
                 cure="see its own error, then continue with --resume.",
+                details=[str(error).splitlines()[0]],
             ) from error
         raise
     dist.destroy_process_group()
