@@ -58,6 +58,42 @@ def fail(how: str, rank: int, epoch: int, batch: int) -> None:
     TrainingModule.training_step = training_step  # type: ignore[method-assign]
 
 
+def strike(phase: str, rank: int, count: int) -> None:
+    """Kill this process, if it is that one, at the ``count``-th time that it comes to a place of ``phase``."""
+    import perpixel.data.cache
+    from perpixel.data.dataset import TrainingSet
+    from perpixel.data.shards import Shards
+    from perpixel.inference.predictor import Predictor
+
+    who: list[int] = []
+    places: dict[str, tuple[Any, str]] = {
+        "step": (TrainingModule, "training_step"),
+        "loading": (TrainingSet, "__getitem__"),  # with workers, what dies is a child of the process
+        "validation": (Predictor, "scores"),
+        "writing": (os, "fsync"),  # a file is half made: there under another name
+        "written": (os, "replace"),
+        "cache": (perpixel.data.cache, "read_pair"),
+        "shards": (Shards, "read"),
+    }
+    owner, name = places[phase]
+    act, enter, seen = getattr(owner, name), Processes.__init__, [0]
+
+    def struck(*args: Any, **kwargs: Any) -> Any:
+        done = act(*args, **kwargs)
+        if who == [rank]:
+            seen[0] += 1
+            if seen[0] == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    def entered(self: Processes, *args: Any) -> None:
+        enter(self, *args)
+        who[:] = [self.rank]
+
+    setattr(owner, name, struck)
+    Processes.__init__ = entered  # type: ignore[method-assign]
+
+
 def poison(batch: int) -> None:
     """Make the loss of a batch of every epoch no number."""
     judge = TrainingModule._loss_of_all
@@ -119,12 +155,14 @@ def exercised(data: Path, processes: Processes) -> dict[str, np.ndarray]:
 
 
 def obey(order: str) -> None:
-    """``record FILE``, ``poison BATCH``, or ``raise|kill RANK EPOCH BATCH``."""
+    """``record FILE``, ``poison BATCH``, ``strike PHASE RANK COUNT``, or ``raise|kill RANK EPOCH BATCH``."""
     match order.split():
         case ["record", file]:
             record_steps(Path(file))
         case ["poison", batch]:
             poison(int(batch))
+        case ["strike", phase, rank, count]:
+            strike(phase, int(rank), int(count))
         case [how, rank, epoch, batch]:
             fail(how, int(rank), int(epoch), int(batch))
 
@@ -135,7 +173,10 @@ if __name__ == "__main__":
         _, _, rank, meeting, data, out = sys.argv
         exercise(Place(int(rank), 2, int(rank), 2, meeting), Path(data), Path(out))
         sys.exit()
-    if len(sys.argv) > 1:  # one of those that torchrun would start
+    if len(sys.argv) > 1:  # the command line, or one of those that torchrun would start
+        from perpixel.training import launch
+
+        launch.WORKER = (sys.executable, __file__)
         sys.argv = ["perpixel", *sys.argv[1:]]
         from perpixel.cli import main
     else:

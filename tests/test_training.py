@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from perpixel.data.dataset import TrainingSet
 from perpixel.errors import RequestError, RunError
 from perpixel.run import Run
 from perpixel.training.loop import TrainingModule
@@ -252,3 +253,20 @@ def test_packed_trees_come_back(tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(content[:-4])
     with pytest.raises(RunError, match="damaged"):
         load_tree(tmp_path / "t")
+
+
+def test_the_end_of_a_loading_process_is_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny_recipe(data, "training.workers=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingSet, "__getitem__", lambda self, index: os._exit(1))
+        with pytest.raises(RunError, match="a process that loads data has ended") as raised:
+            train(recipe, tmp_path / "run")
+    assert "--resume continues this one" in str(raised.value)
+    train(recipe, tmp_path / "run", resume=True)
+
+
+def test_a_batch_too_small_for_batch_normalisation_is_told(data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(data, "training.batch_size=1", "model.encoder=resnet18")
+    with pytest.raises(RunError, match="cannot learn from one value a channel") as raised:
+        train(recipe, tmp_path / "run")
+    assert "training.batch_size = 1, input.size = [32, 32]" in str(raised.value)

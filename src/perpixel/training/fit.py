@@ -96,6 +96,28 @@ def fit(module: TrainingModule, recipe: Recipe, run: Run, console: Console) -> N
             raise RunError(
                 f"interrupted after {done}", where=run.path, cure="the same command with --resume continues it."
             ) from None
+        except (RuntimeError, ValueError) as error:
+            raise _explained(error, recipe, run) from error
+
+
+def _explained(error: Exception, recipe: Recipe, run: Run) -> Exception:
+    """What a user can cause and PyTorch says in its own words, said in ours; anything else as it is."""
+    if "DataLoader worker" in str(error) and "exited unexpectedly" in str(error):
+        return RunError(
+            "a process that loads data has ended",
+            where=run.path,
+            cure="too little memory is the usual reason: lower training.workers or training.batch_size in a new run;"
+            " the same command with --resume continues this one.",
+        )
+    if "more than 1 value per channel" in str(error):
+        return RunError(
+            "batch normalisation cannot learn from one value a channel",
+            where=f"training.batch_size = {recipe.training.batch_size}, input.size = {list(recipe.input.size)}",
+            rule="each process needs two images, or features larger than one pixel.",
+            cure="raise training.batch_size or input.size, start fewer processes, or set"
+            " training.sync_batch_norm=true.",
+        )
+    return error
 
 
 def keep_freed_memory() -> None:
