@@ -6,6 +6,10 @@ Two "runs" of a trial get the scores of the same images, drawn from the file, ea
 training with another seed), exchanged at random: no difference in truth. A planted difference is then added to the
 second. `found` should be 5 % without a difference, and 80 % at the difference for which the method itself asks for as
 many images as there are.
+
+The second table is of configurations that were trained several times: trainings differ by chance also in their mean, by
+``_TRAINING``, so that configurations which are the same still differ. `images alone` is what is found when only images
+are drawn anew.
 """
 
 from __future__ import annotations
@@ -16,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from perpixel.evaluation.statistics import paired_difference
+from perpixel.evaluation.statistics import paired_difference, trained_difference
 
 _NOISE = 0.1  # standard deviation of an image's score between two trainings
+_TRAINING = 0.015  # standard deviation of a training's mean, by its seed
 _PER_GROUP = 10
 
 
@@ -38,6 +43,12 @@ def main() -> None:
         for grouped in (False, True):
             for power in (False, True):
                 print(row(scores, size, grouped, power, asked.trials))
+    print("\n| images | seeds | difference | found | interval covers | images alone |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for size in map(int, asked.sizes.split(",")):
+        for seeds in ((1, 3), (2, 2), (3, 3), (5, 5)):
+            for power in (False, True):
+                print(seeded_row(scores, size, seeds, power, asked.trials))
 
 
 def row(scores: np.ndarray, size: int, grouped: bool, power: bool, trials: int) -> str:
@@ -57,6 +68,27 @@ def row(scores: np.ndarray, size: int, grouped: bool, power: bool, trials: int) 
         careless += paired_difference(pair[0], pair[1], seed=trial).decided if grouped else result.decided
     cells = [found / trials, covered / trials, careless / trials]
     return f"| {size} | {count} | {shift:.4f} | " + " | ".join(f"{cell:.1%}" for cell in cells) + " |"
+
+
+def seeded_row(scores: np.ndarray, size: int, seeds: tuple[int, int], power: bool, trials: int) -> str:
+    rng = np.random.default_rng([size, *seeds, power])
+    error = np.sqrt((_NOISE**2 / size + _TRAINING**2) * sum(1 / count for count in seeds))
+    shift = 2.8016 * error if power else 0.0
+    found, covered, careless = 0, 0, 0
+    for trial in range(trials):
+        base = rng.choice(scores, size)
+        first_kn, second_mn = (
+            base + rng.normal(0, _TRAINING, (count, 1)) + rng.normal(0, _NOISE, (count, size)) for count in seeds
+        )
+        second_mn = second_mn + shift
+        alone = paired_difference(first_kn.mean(axis=0), second_mn.mean(axis=0), seed=trial)
+        result = trained_difference(alone, first_kn, second_mn)
+        assert result is not None
+        found += result.p_value < 0.05
+        covered += result.low <= shift <= result.high
+        careless += alone.decided
+    cells = [found / trials, covered / trials, careless / trials]
+    return f"| {size} | {seeds[0]}, {seeds[1]} | {shift:.4f} | " + " | ".join(f"{cell:.1%}" for cell in cells) + " |"
 
 
 def noise(rng: np.random.Generator, size: int, grouped: bool) -> np.ndarray:

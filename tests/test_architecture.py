@@ -19,13 +19,13 @@ FLOORS = (
     {"errors", "console", "notebook", "_torchvision"},
     {"images", "rle", "depth_codec", "depth_files", "depth_maps", "pointcloud", "imresize", "luma"},
     {"recipe", "run"},
-    {"losses", "metrics", "models", "synthesis", "reporting"},
+    {"losses", "metrics", "models", "synthesis", "reporting", "memory"},
     {"data"},
     {"tasks"},
     {"inference", "inspection"},
     {"evaluation"},
-    {"training", "exporting"},
-    {"experiments", "reports"},
+    {"training", "exporting", "reports"},
+    {"experiments", "sharding"},
     {"launching"},
 )
 GROUND = FLOORS[0] | FLOORS[1] | FLOORS[2]
@@ -43,7 +43,8 @@ ALLOWED |= {
     "reporting": GROUND,
     "api": set(ALLOWED),
     "app": set(ALLOWED) | {"api"},  # nobody but two late imports of the command line knows it
-    "cli": {"api", "cli_options", "console", "errors", "app"},
+    "cli": {"api", "cli_data", "cli_options", "console", "errors", "app"},
+    "cli_data": {"api", "cli_options", "console"},
     "cli_options": {"errors"},
     "__init__": {"api", "errors", "recipe", "run"},
     "__main__": {"cli"},
@@ -59,7 +60,7 @@ NEEDS_TORCH = {
     "transformers",
 }
 NEEDS_TORCHVISION = NEEDS_TORCH - {"torch"}  # each of them imports torchvision by itself
-NEVER_TORCH = GROUND - {"_torchvision"} | {"metrics", "synthesis", "reporting", "api", "cli"}
+NEVER_TORCH = GROUND - {"_torchvision"} | {"metrics", "synthesis", "reporting", "api", "cli", "cli_data"}
 TORCH_AT_TOP = {"losses", "models", "tasks", "inference", "training", "exporting"}
 TORCH_AT_TOP_FILES = {"data/dataset.py"}
 

@@ -14,14 +14,17 @@ import pytest
 from perpixel import api
 from perpixel.console import Console
 from perpixel.errors import RequestError
-from perpixel.evaluation.compare import _Scored, compare_scored
+from perpixel.evaluation.compare import compare_scored
+from perpixel.evaluation.configurations import Configuration, Scored, configurations, shared_title
 from perpixel.images import read_image
 from perpixel.run import Run, read_json
 from test_depth_task import depth_recipe, write_tiny_depth
 from tiny import tiny_recipe, write_tiny
 
 
-def scored(title: str, values: Any, *, images: int | None = None, groups: dict[str, str] | None = None) -> _Scored:
+def scored(
+    title: str, values: Any, *, images: int | None = None, groups: dict[str, str] | None = None
+) -> Configuration:
     rows = {f"{number:03}": {"score": str(value), "error": str(1 - value)} for number, value in enumerate(values)}
     meaning = {
         "error": {"averaging": "mean over images", "direction": "lower"},
@@ -31,7 +34,7 @@ def scored(title: str, values: Any, *, images: int | None = None, groups: dict[s
     }
     protocol = {"pairs": "test", "images": images or len(rows), "size": "original", "fingerprint": "x"}
     figures = {"score": float(np.mean(values)), "error": 1 - float(np.mean(values))}
-    return _Scored(title, protocol, figures, meaning, rows, groups or {})
+    return Configuration(title, [Scored(title, protocol, figures, meaning, rows, groups or {})])
 
 
 def test_a_clear_gain_is_better_by_either_direction() -> None:
@@ -74,6 +77,63 @@ def test_groups_count_as_one_witness() -> None:
     assert alone.verdict == "better"
     assert together.verdict == "not to be told apart"
     assert "40 images in 4 groups); fewer than six groups never can" in together.sentence()
+
+
+def seeds_of(title: str, *runs: Any) -> Configuration:
+    return Configuration(title, [run.runs[0] for run in (scored(title, values) for values in runs)])
+
+
+def test_the_spread_of_seeds_stands_beside_that_of_images() -> None:
+    rng = np.random.default_rng(5)
+    image = rng.uniform(0.3, 0.8, 60)
+    noise = rng.normal(0, 0.01, (4, 60))
+    first = seeds_of("old (2 seeds)", image - 0.05 + noise[0], image + 0.05 + noise[1])
+    second = seeds_of("new (2 seeds)", image - 0.03 + noise[2], image + 0.07 + noise[3])
+    item = compare_scored([first, second], "score")[0]
+    assert item.first_value == pytest.approx(np.mean([image - 0.05 + noise[0], image + 0.05 + noise[1]]))
+    assert item.difference.decided, "by these very trainings it is clear"
+    assert item.verdict == "not to be told apart", "but other seeds could give anything"
+    assert item.trained is not None
+    spread = f"{item.trained.first_spread:.4f} and {item.trained.second_spread:.4f}"
+    assert f"trainings that differ by seed spread by {spread}" in item.sentence()
+    assert "more images alone never" in item.sentence()
+    assert item.interval[0] < item.difference.low < item.difference.high < item.interval[1]
+    json.dumps(item.as_dict(), allow_nan=False)
+
+
+def test_pairs_that_are_asked_for() -> None:
+    each = [scored(name, np.random.default_rng(number).uniform(0, 1, 20)) for number, name in enumerate("abc")]
+    found = compare_scored(each, "score", pairs=[(0, 1), (0, 2)])
+    assert [(item.figure, item.first, item.second) for item in found] == [("score", "a", "b"), ("score", "a", "c")]
+
+
+def stored_run(folder: Path, *settings: str, fingerprint: str = "x") -> Run:
+    run = Run(folder)
+    run.write_recipe(tiny_recipe(folder, *settings))
+    run.update_manifest(data={"fingerprint": fingerprint})
+    return run
+
+
+def test_runs_that_differ_by_their_seed_alone_are_one_configuration(tmp_path: Path) -> None:
+    def run(name: str, *settings: str, **facts: str) -> Run:
+        return stored_run(tmp_path / name, "data.root=data", *settings, **facts)
+
+    bce = [run(f"bce-{seed}", f"training.seed={seed}", f"training.threads={seed + 1}") for seed in (0, 1)]
+    dice = [run(f"dice-{seed}", f"training.seed={seed}", "loss.name=dice") for seed in (0, 1)]
+    assert configurations([bce[0], dice[0], bce[1], dice[1]]) == [[0, 2], [1, 3]]
+    assert configurations([*bce, dice[0]]) == [[0, 1], [2]]
+    assert configurations(bce) == [[0], [1]], "one configuration could be compared with nothing"
+    again = run("bce-again", "training.seed=0")
+    assert configurations([*bce, again, dice[0]]) == [[0], [1], [2], [3]], "a seed occurs twice: not seeds alone"
+    other = run("bce-other", "training.seed=2", fingerprint="y")
+    assert configurations([*bce, other]) == [[0, 1], [2]]
+
+
+def test_titles_of_configurations() -> None:
+    assert shared_title(["salt"]) == "salt"
+    assert shared_title(["bce-seed0", "bce-seed1"]) == "bce (2 seeds)"
+    assert shared_title(["bce", "bce-seed43"]) == "bce (2 seeds)"
+    assert shared_title(["a", "b"]) == "a and 1 more seeds"
 
 
 def test_other_images_are_refused() -> None:

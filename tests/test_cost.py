@@ -70,11 +70,12 @@ def test_the_plot(tiny_run: Run, tmp_path: Path) -> None:
     shutil.copytree(tiny_run.path, tmp_path / "dear")
     dear = Run(tmp_path / "dear")
     runs = [tiny_run, dear]
-    assert pareto_plot(runs, ["a", "b"], ["val", "val"], "iou_per_image") is None  # both cost the same
+    each = [[run] for run in runs]
+    assert pareto_plot(each, ["a", "b"], ["val", "val"], "iou_per_image") is None  # both cost the same
     dear.update_manifest(cost=dear.manifest["cost"] | {"operations_per_image": 10**9})
-    assert (pareto_plot(runs, ["a", "b"], ["val", "val"], "iou_per_image") or b"").startswith(b"\x89PNG")
+    assert (pareto_plot(each, ["a", "b"], ["val", "val"], "iou_per_image") or b"").startswith(b"\x89PNG")
     shutil.copytree(tiny_run.path, tmp_path / "cheap")
     api.compare([tmp_path / "cheap", dear.path])
     assert (dear.path / "evaluation" / "pareto.png").is_file()
     dear.update_manifest(cost=None)
-    assert pareto_plot(runs, ["a", "b"], ["val", "val"], "iou_per_image") is None
+    assert pareto_plot(each, ["a", "b"], ["val", "val"], "iou_per_image") is None

@@ -14,7 +14,13 @@ from perpixel import api
 from perpixel.console import Console
 from perpixel.errors import RequestError
 from perpixel.evaluation.evaluate import read_evaluation
-from perpixel.reporting.plots import curve_png, matrix_png, points_png
+from perpixel.evaluation.slices import Slice, write_slices
+from perpixel.reporting.curves import curves_png
+from perpixel.reporting.document import Document, Folded, Section, Table, Text
+from perpixel.reporting.html import to_html
+from perpixel.reporting.markdown import write_markdown
+from perpixel.reporting.plots import curve_png, matrix_png, name_points, points_png
+from perpixel.reports.run_report import decided_afterwards
 from perpixel.reports.words import recipe_words
 from perpixel.run import Run
 from perpixel.training.train import train
@@ -141,8 +147,8 @@ def test_a_grid_names_its_best_and_a_comparison_its_verdict(tiny_data: Path, tmp
     cells = [tmp_path / "grid" / name for name in ("bce_dice", "lovasz")]
     text = " ".join(page_of(api.report(tmp_path / "grid", tmp_path / "grid.html")).words)
     best = json.loads((tmp_path / "grid" / "grid.json").read_text())["best"]
-    assert f"Of 2 cells {best}" in text
-    assert "--vary 'loss.name=bce_dice,lovasz'" in text
+    assert f"loss.name={best} has the best iou_per_image" in " ".join(text.split())
+    assert "--vary loss.name=bce_dice,lovasz" in text
     text = " ".join(page_of(api.report(cells, tmp_path / "two.html")).words)
     assert "lovasz" in text
     assert "cannot be told apart" in text or "is better than" in text or "is worse than" in text
@@ -179,3 +185,63 @@ def test_plots_bear_what_is_rare() -> None:
     assert matrix_png(["a", "b"], [[0, 0], [1, 3]])  # a class that is nowhere
     assert curve_png("x", "y", [1.0], [0.5], [10])
     assert points_png("x", "y", [float(value) for value in range(40)], [0.5] * 40)
+
+
+def test_many_names_take_no_room_from_a_plot() -> None:
+    def inside(names: list[str]) -> float:
+        """The share of the picture that the axes' grid and frame span, by its dark frame at the left."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 3.8), dpi=50, layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1, 2], [0, 1, 2], "o")
+        name_points(figure, axes, names, [0, 1, 2], [0, 1, 2])
+        figure.canvas.draw()
+        return float(axes.get_position().width)
+
+    assert inside(["a" * 90, "b" * 90, "c"]) == pytest.approx(inside(["a", "b", "c"]), abs=0.02)
+    assert curves_png(
+        {f"trial-{number}": [{"epoch": 1.0, "f": 0.5, "train_loss": 1.0}] for number in range(40)}, "f", "f"
+    )
+
+
+def test_why_a_curve_is_not_the_table(tiny_run: Run, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(tiny_run.path, tmp_path / "run")))
+    path = run.evaluation_dir("val") / "metrics.json"
+    stored = json.loads(path.read_text())
+    best = run.manifest["best_epoch"]
+    then = next(row["val_iou_per_image"] for row in run.read_history() if row["epoch"] == best)
+    stored["figures"]["iou_per_image"] = then
+    path.write_text(json.dumps(stored))
+    assert decided_afterwards(run, "iou_per_image") == ""
+    stored["figures"]["iou_per_image"] = then + 0.25
+    stored["protocol"]["decision"] |= {"threshold": 0.35, "minimum_area": 0}
+    path.write_text(json.dumps(stored))
+    assert "predictions with threshold 0.5; after training threshold 0.35 was chosen" in decided_afterwards(
+        run, "iou_per_image"
+    )
+    assert f"of {then:.4f} the {then + 0.25:.4f} of the tables" in api.report(run.path, tmp_path / "r.md").read_text()
+
+
+def test_what_is_folded_is_in_both_forms(tmp_path: Path) -> None:
+    table = Table(["figure", "value"], [["aligned", "0.5"]])
+    document = Document("title", ["answer"], (), [Section("part", [Text("first"), Folded("2 further", [table])])])
+    html = to_html(document)
+    assert "<details><summary>2 further</summary>" in html
+    Page(html)
+    write_markdown(tmp_path / "r.md", document)
+    lines = (tmp_path / "r.md").read_text().splitlines()
+    assert lines.index("first") < lines.index("**2 further**") < lines.index("| aligned | 0.5 |")
+
+
+def test_worst_slices_are_told(tiny_run: Run, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(tiny_run.path, tmp_path / "run")))
+    slices = [
+        Slice("brightness", f"{part}", "iou_per_image", 5, 0.1 * part, 0.0, 0.2, -0.5, part == 1)
+        for part in range(1, 9)
+    ]
+    write_slices(run.evaluation_dir("test"), slices)
+    text = api.report(run.path, tmp_path / "r.md").read_text()
+    assert "Clearly worse than the whole: brightness 1." in text
+    assert "| brightness | 1 | 5 | 0.1000 | 0.0000 to 0.2000 | -0.5000 |" in text
+    assert "**2 further slices**" in text

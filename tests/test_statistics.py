@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from perpixel.evaluation.statistics import holm, mean_interval, paired_difference
+from perpixel.evaluation.statistics import holm, mean_interval, paired_difference, trained_difference
 
 
 def test_a_clear_difference_is_decided() -> None:
@@ -125,3 +125,61 @@ def test_the_interval_of_many_images_is_that_of_a_difference_from_zero() -> None
 
 def test_two_groups_have_no_interval() -> None:
     assert mean_interval(np.arange(20.0), ["one"] * 10 + ["two"] * 10) is None
+
+
+def test_one_training_each_leaves_the_spread_of_trainings_unknown() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(0.5, 0.1, (1, 50)), rng.normal(0.5, 0.1, (1, 50))
+    assert trained_difference(paired_difference(first[0], second[0]), first, second) is None
+
+
+def test_on_very_many_images_the_seeds_are_compared_as_two_samples() -> None:
+    """Where images leave no doubt, what is left is Student's test of the runs' means (scipy's)."""
+    rng = np.random.default_rng(1)
+    image = rng.uniform(0.2, 0.9, 3_000)
+    first = image + np.array([[0.00], [0.03], [0.01]]) + rng.normal(0, 0.001, (3, 3_000))
+    second = image + np.array([[0.05], [0.06], [0.02], [0.08]]) + rng.normal(0, 0.001, (4, 3_000))
+    found = trained_difference(paired_difference(first.mean(axis=0), second.mean(axis=0)), first, second)
+    assert found is not None
+    expected = stats.ttest_ind(second.mean(axis=1), first.mean(axis=1))
+    low, high = expected.confidence_interval()
+    assert found.p_value == pytest.approx(expected.pvalue, rel=0.01)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=2e-4)
+    assert found.second_spread == pytest.approx(second.mean(axis=1).std(ddof=1))
+    assert found.runs_to_decide < 10
+
+
+def test_seeds_that_agree_leave_the_interval_of_the_images() -> None:
+    rng = np.random.default_rng(2)
+    image, gain = rng.uniform(0.2, 0.8, 60), rng.normal(0.02, 0.05, 60)
+    first, second = np.repeat(image[None], 3, axis=0), np.repeat((image + gain)[None], 3, axis=0)
+    alone = paired_difference(first[0], second[0])
+    found = trained_difference(alone, first, second)
+    assert found is not None
+    assert found.p_value >= alone.p_value
+    assert found.low <= alone.low < alone.high <= found.high
+    assert found.high - found.low == pytest.approx(alone.high - alone.low, rel=0.1)
+    assert found.images_to_decide == pytest.approx(alone.images_to_decide)
+
+
+def test_images_that_a_training_has_no_figure_for_count_nowhere() -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(0.5, 0.1, (2, 30)), rng.normal(0.6, 0.1, (2, 30))
+    short = trained_difference(
+        paired_difference(first[:, :25].mean(0), second[:, :25].mean(0)), first[:, :25], second[:, :25]
+    )
+    second[1, 25:] = math.nan
+    assert trained_difference(paired_difference(first.mean(0), second.mean(0)), first, second) == short
+
+
+def test_two_configurations_that_are_the_same_are_seldom_told_apart() -> None:
+    rng = np.random.default_rng(4)
+    found = 0
+    for trial in range(200):
+        image = rng.uniform(0.3, 0.9, 40)
+        runs = [image + rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.05, (3, 40)) for _ in range(2)]
+        alone = paired_difference(runs[0].mean(0), runs[1].mean(0), seed=trial)
+        result = trained_difference(alone, *runs)
+        assert result is not None
+        found += result.p_value < 0.05
+    assert found <= 20, "5 % of 200 are 10, and 20 are three standard deviations more"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from perpixel.console import Console
 from perpixel.images import write_image, write_label_map
 from perpixel.recipe import Recipe, load_recipe
 from perpixel.synthesis.objects_dataset import ENCODINGS
@@ -88,3 +89,17 @@ def assert_same_weights(left: Path, right: Path) -> None:
     assert first.keys() == second.keys()
     different = [name for name in first if first[name].tobytes() != second[name].tobytes()]
     assert not different
+
+
+class Told(Console):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def with_log(self, log_file: Path) -> Console:
+        return self
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import textwrap
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from perpixel import api, console
+from perpixel import api, cli_data, console
 from perpixel import cli_options as given
 from perpixel.errors import PerpixelError
 
@@ -23,8 +21,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-_LINE_WIDTH = 120
 
 
 def _version(asked: bool) -> None:
@@ -41,70 +37,8 @@ def _common(debug: given.Debug = False, version: Version = False) -> None:
     pass
 
 
-@app.command()
-def recipes() -> None:
-    """The built-in recipes, one line each."""
-    lines = api.recipes()
-    width = max(len(line.name) for line in lines)
-    for line in lines:
-        first = line.description.split(". ")[0].rstrip(".")
-        typer.echo(f"{line.name:{width}}  {textwrap.shorten(first, _LINE_WIDTH - width - 2, placeholder=' ...')}")
-
-
-@app.command()
-def synthesize(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"one of: {', '.join(api.SYNTHESES)}")],
-    out: Annotated[Path, typer.Option("--out", help="the folder to write")],
-    count: Annotated[int, typer.Option("--count", help="number of images; of salt, of training images")],
-    seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same files")] = 0,
-    size: given.Size = None,
-    place: given.Place = None,
-    spp: given.RaysPerPixel = None,
-    processes: given.Processes = None,
-    style: given.Style = None,
-    encoding: given.Encoding = None,
-    captures: given.Captures = None,
-    source: given.From = None,
-    scale: given.Scale = None,
-    truth: given.NightTruth = None,
-) -> None:
-    """Write a synthetic data set in the layout of the real one; the same call continues a killed one."""
-    options: dict[str, Any] = {"size": given.as_size(size), "place": place, "spp": spp, "processes": processes}
-    options |= {"source": source, "scale": scale, "truth": truth}
-    options |= {"style": style, "encoding": encoding, "captures": captures}
-    typer.echo(api.synthesize(kind, out, count=count, seed=seed, console=console.terminal(), **options))
-
-
-@app.command()
-def inspect(
-    source: Annotated[
-        str, typer.Argument(metavar="DIR|RECIPE", help="a bare folder, a built-in recipe, or a YAML file")
-    ],
-    data: given.Data = None,
-    report: Annotated[Path | None, typer.Option("--report", metavar="HTML", help="a page with pictures")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of sentences")] = False,
-    fix_recipe: Annotated[
-        Path | None, typer.Option("--fix-recipe", metavar="FILE", help="write the recipe that is proposed or cured")
-    ] = None,
-) -> None:
-    """Look at a data set before training: what it holds, what is wrong with it, and the cure. Status 1 with errors."""
-    found = api.inspect(source, data=data, report=report, fix_recipe=fix_recipe, console=console.terminal())
-    typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if as_json else found.text())
-    if found.errors:
-        raise typer.Exit(1)
-
-
-@app.command()
-def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder of images and targets")],
-    out: Annotated[Path, typer.Option("--out", help="the recipe to write")] = Path("recipe.yaml"),
-) -> None:
-    """Write a recipe for a bare folder; on a terminal what was found can be corrected, question by question."""
-    ask = (lambda question, found: str(typer.prompt(question, default=found))) if sys.stdin.isatty() else None
-    found = api.init(folder, out, ask=ask, console=console.terminal())
-    typer.echo(out)
-    if found.errors:
-        raise typer.Exit(1)
+for command in (cli_data.recipes, cli_data.synthesize, cli_data.inspect, cli_data.init, cli_data.shard):
+    app.command()(command)
 
 
 @app.command()
@@ -122,6 +56,7 @@ def train(
     partition: given.Partition = None,
     gpus: given.Gpus = None,
     dry_run: given.DryRun = False,
+    budget: given.Budget = None,
 ) -> None:
     """Train a recipe, after a quick look at its data; Ctrl-C leaves a run that --resume continues."""
     slurm = api.Slurm.asked(launcher, time=time, partition=partition, gpus=gpus, dry_run=dry_run)
@@ -139,6 +74,7 @@ def train(
         devices=devices,
         nodes=nodes,
         slurm=slurm,
+        budget=budget,
         console=console.terminal(),
     )
     typer.echo(done.path)

@@ -24,6 +24,10 @@ Time = Annotated[str | None, typer.Option("--time", help="slurm: limit of a job,
 Partition = Annotated[str | None, typer.Option("--partition", help="slurm: default: the cluster's own")]
 Gpus = Annotated[int | None, typer.Option("--gpus", help="slurm: of a job; default 1")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="slurm: print the script and submit nothing")]
+Budget = Annotated[
+    str | None,
+    typer.Option("--budget", metavar="30m", help="choose the number of epochs so that all ends in this time"),
+]
 Runs = Annotated[Path, typer.Option("--runs", help="the folder whose runs are served")]
 Images = Annotated[Path | None, typer.Option("--images", help="a folder of images that visitors may choose from")]
 Host = Annotated[str, typer.Option("--host", help="the address to listen at")]

@@ -67,7 +67,7 @@ class Console:
         if count <= 0 or seconds <= 0:
             return ""
         rate = f"{count / seconds:.1f}/s" if count >= seconds else f"{seconds / count:.1f} s each"
-        return f" ({rate}, {_duration((total - done) * seconds / count)} left)" if done < total else f" ({rate})"
+        return f" ({rate}, {duration((total - done) * seconds / count)} left)" if done < total else f" ({rate})"
 
     def _interval(self) -> float:
         return _REDRAW_SECONDS if self._live else _LINE_SECONDS
@@ -93,7 +93,8 @@ def show_error(text: str) -> None:
     print(_ERASE + text if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds for a person, as in ``2 min 05 s``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

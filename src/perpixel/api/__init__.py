@@ -1,7 +1,7 @@
 """The verbs of perpixel. The command line, the page and a notebook all call these."""
 
 from perpixel.api._arguments import RUNS
-from perpixel.api.data import SYNTHESES, RecipeLine, init, inspect, recipes, synthesize
+from perpixel.api.data import SYNTHESES, RecipeLine, init, inspect, recipes, shard, synthesize
 from perpixel.api.results import compare, evaluate, export, pack, predict, report, submit
 from perpixel.api.training import before_after, ensemble, grid, sbatch_script, search, train
 from perpixel.launching.request import Slurm
@@ -25,6 +25,7 @@ __all__ = [
     "report",
     "sbatch_script",
     "search",
+    "shard",
     "submit",
     "synthesize",
     "train",

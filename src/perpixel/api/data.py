@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -63,6 +63,37 @@ SYNTHESES = ("salt", "desert", "night", "objects")  # the keys of WRITERS, which
 def _option(name: str) -> str:
     """How an argument is called on the command line."""
     return "--from" if name == "source" else f"--{name}"
+
+
+def shard(
+    recipe: str | Path,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    size_mb: float = 64.0,
+    to: str = "litdata",
+    force: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Write a recipe's pairs as shards to train on, or (``to="webdataset"``) its files as tars.
+
+    Args:
+        data: the data folder; or tars in the layout of WebDataset, which become shards.
+        size_mb: megabytes of a shard.
+        force: in spite of errors in the data.
+    """
+    from perpixel.sharding import shard as write
+
+    return write(
+        load_recipe(recipe, overrides),
+        Path(out),
+        data=as_path(data),
+        size_mb=size_mb,
+        form=to,
+        force=force,
+        console=console or Console(),
+    )
 
 
 def inspect(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from perpixel.api._arguments import RUNS, as_path, as_paths
+from perpixel.api._arguments import RUNS, as_path, as_paths, as_seconds
 from perpixel.console import Console
 from perpixel.errors import RequestError
 from perpixel.launching.request import Slurm
@@ -25,14 +25,17 @@ def train(
     devices: int | None = None,
     nodes: int | None = None,
     slurm: Slurm | None = None,
+    budget: str | None = None,
     console: Console | None = None,
 ) -> Run:
     """Train a recipe (a name, a file or a `Recipe`) into a run folder, by default the next free ``runs/NAME``.
 
     Some of the data are inspected first; errors stop the training, unless ``force`` is asked. ``devices`` processes
     train together on each of ``nodes`` machines; under torchrun or srun, those that were started. ``slurm`` trains in a
-    job of a cluster, which is followed to its end.
+    job of a cluster, which is followed to its end. ``budget`` (``30m``, ``1h30m``) is a time that all of it may take:
+    the number of epochs is chosen by it, from steps and a validation that are measured first.
     """
+    seconds = as_seconds(budget)
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
 
     def choose_folder() -> Path:
@@ -44,10 +47,11 @@ def train(
         from perpixel.launching.launch import launch_train
 
         shown, folder = console or Console(), choose_folder()
-        return launch_train(resolved, folder, slurm, data=as_path(data), resume=resume, force=force, console=shown)
+        asked: dict[str, Any] = {"data": as_path(data), "resume": resume, "force": force, "budget": seconds}
+        return launch_train(resolved, folder, slurm, console=shown, **asked)
     from perpixel.training.launch import train_with
 
-    asked: dict[str, Any] = {"devices": devices, "nodes": nodes, "resume": resume, "force": force}
+    asked = {"devices": devices, "nodes": nodes, "resume": resume, "force": force, "budget": seconds}
     return train_with(resolved, choose_folder, data=as_path(data), console=console, **asked)
 
 
@@ -95,10 +99,10 @@ def sbatch_script(
     resolved = load_recipe(recipe, overrides)
     name = f"{Path(recipe).stem}-grid" if vary else resolved.name
     folder = Path(run) if run is not None else _default_run(name, resume)
-    from perpixel.experiments.cells import grid_cells, grid_recipes
+    from perpixel.experiments.cells import grid_recipes
     from perpixel.launching.launch import launch_script
 
-    recipes = list(grid_recipes(recipe, grid_cells(vary), overrides).values()) if vary else [resolved]
+    recipes = list(grid_recipes(recipe, vary, overrides)[1].values()) if vary else [resolved]
     return launch_script(recipes, folder, slurm)
 
 

@@ -26,7 +26,8 @@ from perpixel.inspection.inspect import inspect_folder
 from perpixel.inspection.report import report_html
 from perpixel.pointcloud import Camera, camera_from_fov
 from perpixel.reporting.html import to_html
-from perpixel.reports.many import comparison_document, grid_document
+from perpixel.reports.grid_report import grid_document
+from perpixel.reports.many import comparison_document
 from perpixel.reports.run_report import run_document
 from perpixel.run import Run
 from perpixel.tasks.view import DistanceView

@@ -17,8 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from perpixel.data.cache_folder import cache_folder
 from perpixel.data.problems import in_few_sentences
 from perpixel.data.samples import Sample
+from perpixel.data.shards import ShardedSamples
 from perpixel.errors import DataError
 from perpixel.images import image_size, read_image
 
@@ -108,14 +110,6 @@ class CachedSamples:
         return np.asarray(self._bytes[start : start + size]).view(dtype).reshape(shape)
 
 
-def cache_folder() -> Path:
-    """``PERPIXEL_CACHE``, else ``perpixel`` in the user's cache folder. Deleting it is always safe."""
-    named = os.environ.get("PERPIXEL_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perpixel"
-
-
 def decode_samples(
     samples: Sequence[Sample],
     decode_target: DecodeTarget,
@@ -124,7 +118,7 @@ def decode_samples(
     image_scale: int | None = None,
     progress: Progress | None = None,
 ) -> DecodedSamples:
-    """Decode labelled samples, from the cache when they are in it.
+    """Decode labelled samples, from the cache when they are in it; those of shards whenever they are asked for.
 
     Args:
         decode_target: reads a target file; raises DataError.
@@ -136,6 +130,9 @@ def decode_samples(
         DataError: says everything that is wrong with the files, in a line a kind of problem. Streamed samples
             raise it one by one, when they are asked for.
     """
+    places = [sample.stored for sample in samples if sample.stored is not None]
+    if places:
+        return ShardedSamples(places)
     if key is None:
         return StreamedSamples(samples, decode_target, image_scale=image_scale)
     folder = cache_folder() / f"samples-{key}"
@@ -153,7 +150,13 @@ def fingerprint(samples: Sequence[Sample], meaning: str, *, contents: bool) -> s
     Args:
         meaning: what target values mean (the class map).
         contents: over the files' contents; else over their sizes alone.
+
+    Raises:
+        DataError: the targets of shards mean something else.
     """
+    if samples and (stored := samples[0].stored) is not None:
+        stored.shards.require_meaning(meaning)
+        return stored.shards.fingerprint
     joined = hashlib.blake2b(f"{_FORMAT}\n{meaning}\n".encode(), digest_size=12)
     files = [(sample.id, path) for sample in samples for path in (sample.image, sample.target) if path]
     with ThreadPoolExecutor(4) as pool:
@@ -222,7 +225,7 @@ def _write(samples: Sequence[Sample], read: _ReadPair, partial: Path, most: int,
                 return False
             if progress:
                 progress(position + 1, len(samples))
-    _refuse(problems, len(samples))
+    refuse(problems, len(samples))
     np.save(partial / "table.npy", table_n2)
     (partial / "index.json").write_text(json.dumps({"notes": notes}), encoding="utf-8")
     return True
@@ -288,7 +291,8 @@ def _require_one_size(
     )
 
 
-def _refuse(problems: list[DataError], count: int) -> None:
+def refuse(problems: list[DataError], count: int) -> None:
+    """Raise a DataError that says of all problems, if there are any, in a line a kind."""
     if problems:
         said = in_few_sentences(problems)
         rest = len(said) - _SHOWN

@@ -45,7 +45,8 @@ class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
         image_scale: int | None = None,
         augmentations: Mapping[int, AugmentationSection] | None = None,
     ) -> None:
-        self.decoded, self.ids, self.positions = decoded, ids, positions
+        # Arrays: of lists each worker would make copies of its own, page by page, by counting references.
+        self.decoded, self.ids, self.positions = decoded, np.array(ids), np.array(positions)
         self.augmentations = augmentations or {}
         self.input_section, self.augmentation, self.fill = input_section.at_epoch(epoch), augmentation, fill
         self.seed, self.epoch, self.zoom_divides, self.image_scale = seed, epoch, zoom_divides, image_scale
@@ -54,14 +55,15 @@ class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
         return len(self.positions)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[Any], str]:
-        position = self.positions[index]
+        position = int(self.positions[index])
+        id_ = str(self.ids[position])
         image_hwc, target_hw = self.decoded.image(position), self.decoded.target(position)
-        generator = sample_generator(self.seed, self.epoch, self.ids[position])
+        generator = sample_generator(self.seed, self.epoch, id_)
         augmentation = self.augmentations.get(position, self.augmentation)
         if self.image_scale is not None:
             size = self.input_section.size
             image_hwc, target_hw = paired_crop(image_hwc, target_hw, size, self.image_scale, generator)
-            return *augment(image_hwc, target_hw, augmentation, generator), self.ids[position]
+            return *augment(image_hwc, target_hw, augmentation, generator), id_
         if self.input_section.fit == "crop":
             rows, columns, fit = plan_crop(target_hw, self.input_section, augmentation, self.fill, generator)
             image_hwc, target_hw = image_hwc[rows, columns], target_hw[rows, columns]
@@ -76,17 +78,18 @@ class TrainingSet(Dataset[tuple[NDArray[np.uint8], NDArray[Any], str]]):
             generator,
             zoom_divides=self.zoom_divides,
         )
-        return image_hwc, target_hw, self.ids[position]
+        return image_hwc, target_hw, id_
 
 
 class EpochOrder:
     """Batches of indices of one epoch, from ``first_batch`` on.
 
-    The order is a function of (seed, epoch). Batches differ in size by one at most, so that none is a
-    remainder too small for batch statistics.
+    The order is a function of (seed, epoch), and of ``chunks`` where there are some. Batches differ in size by one at
+    most, so that none is a remainder too small for batch statistics.
 
     Args:
         share: (number, of): which of so many consecutive, nearly equal parts of each batch to give, counted from 0.
+        chunks: what `windowed_order` takes; None: any sample may follow any other.
     """
 
     def __init__(
@@ -98,8 +101,10 @@ class EpochOrder:
         epoch: int,
         first_batch: int = 0,
         share: tuple[int, int] = (0, 1),
+        chunks: tuple[NDArray[np.int64], int] | None = None,
     ) -> None:
-        order = np.random.default_rng([seed & 0xFFFFFFFF, epoch]).permutation(count)
+        rng = np.random.default_rng([seed & 0xFFFFFFFF, epoch])
+        order = windowed_order(*chunks, rng) if chunks is not None else rng.permutation(count)
         batches = np.array_split(order, batches_per_epoch(count, batch_size))
         number, of = share
         self.batches = [np.array_split(batch, of)[number].tolist() for batch in batches[first_batch:]]
@@ -109,6 +114,19 @@ class EpochOrder:
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)
+
+
+def windowed_order(chunk_n: NDArray[np.int64], window: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """An order of samples in which those of a chunk are never far apart: a reader needs few chunks at a time.
+
+    The chunks stand in random order, number 0, 1, 2 ...; a sample of number k comes at a random time between k and
+    k + window. So at any time the samples of ``window`` chunks are drawn among each other, and one chunk is new.
+
+    Args:
+        chunk_n: the chunk of each sample.
+    """
+    numbers, which_n = np.unique(chunk_n, return_inverse=True)
+    return np.argsort(rng.permutation(len(numbers))[which_n] + window * rng.random(len(chunk_n)), kind="stable")
 
 
 def batches_per_epoch(count: int, batch_size: int) -> int:

@@ -10,6 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from perpixel.data.archives import unpack_missing
+from perpixel.data.cache_folder import cache_folder
+from perpixel.data.shard_cache import as_url, mirrored
+from perpixel.data.shards import Stored, open_shards
 from perpixel.errors import DataError
 from perpixel.recipe import DataSection
 
@@ -18,33 +21,50 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and, if it has one, its target; ``attributes`` are the columns of the data's tables."""
+    """One image and, if it has one, its target; ``attributes`` are the columns of the data's tables.
+
+    Of a sample of shards ``image`` and ``target`` are only names for people: ``stored`` says where it lies.
+    """
 
     id: str
     image: Path
     target: Path | None
     subset: str | None = None
     attributes: dict[str, str] = field(default_factory=dict)
+    stored: Stored | None = None
 
 
 def data_root(data: DataSection, override: Path | None = None) -> Path:
-    """The data folder; raises DataError when none is named or it does not exist."""
+    """The data folder, of shards at a URL the one that holds their index; raises DataError when there is none."""
     root = override or (Path(data.root).expanduser() if data.root else None)
     if root is None:
         raise DataError(
             "the recipe names no data folder", where="data.root", cure="give --data DIR, or --set data.root=DIR."
         )
+    if (url := as_url(root)) is not None:
+        return mirrored(url, cache_folder())
     if not root.is_dir():
         raise DataError("this data folder does not exist", where=root, cure="give the folder with --data DIR.")
     return root
 
 
+def stated_root(data: DataSection, override: Path | None = None) -> str:
+    """The data folder as a recipe states it for any process: the whole path, or the URL; raises as `data_root`."""
+    return as_url(override or data.root or "") or str(data_root(data, override).resolve())
+
+
 def list_samples(data: DataSection, root: Path) -> list[Sample]:
-    """All labelled samples, sorted by id.
+    """All labelled samples: of files sorted by id, of shards in their order.
 
     Raises:
-        DataError: no image, an image without a target, a repeated id, or a missing table.
+        DataError: no image, an image without a target, a repeated id, or a missing table; shards that cannot be read.
     """
+    if (opened := open_shards(root, data.shard_cache)) is not None:
+        shards, rows = opened
+        return [
+            Sample(row.id, root / row.id, root / row.id, row.subset, row.attributes, Stored(shards, place, row.stratum))
+            for place, row in enumerate(rows)
+        ]
     unpack_missing(data.archives, root)
     samples = _from_csv(data.pairs_csv, root) if data.pairs_csv else _from_templates(data, root)
     missing = [sample for sample in samples if not _has_target(sample)]
@@ -63,6 +83,8 @@ def list_unlabelled(data: DataSection, root: Path) -> list[Sample]:
     """Images without targets (a competition's test set), sorted by id."""
     if data.unlabelled is None:
         raise DataError("the recipe names no unlabelled images", where="data.unlabelled", cure="set the template.")
+    if open_shards(root, data.shard_cache) is not None:
+        raise DataError("shards hold pairs alone, no unlabelled images", where=root, cure="give --data DIR of files.")
     unpack_missing(data.archives, root)
     found = _match_template(data.unlabelled, root)
     if not found:

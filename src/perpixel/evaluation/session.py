@@ -20,6 +20,7 @@ from perpixel.evaluation.tables import figures_table
 from perpixel.evaluation.uncertainty import score_uncertainty
 from perpixel.inference.base import ImagePredictor
 from perpixel.inference.opening import run_predictor
+from perpixel.memory import using
 from perpixel.run import Run
 
 
@@ -57,15 +58,16 @@ def score_pairs(
     run: Run, predictor: ImagePredictor, pairs: Pairs, name: str, console: Console
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Score and write one evaluation; returns it with its protocol."""
-    decoded = decode_samples(pairs.samples, pairs.task.decode_target, key=None, image_scale=pairs.task.image_scale)
-    evaluation = evaluate_samples(
-        predictor,
-        decoded,
-        [sample.id for sample in pairs.samples],
-        range(len(pairs.samples)),
-        facts=run.manifest.get("data", {}).get("training_targets"),
-        progress=lambda done, total: console.progress(f"evaluating {name}", done, total),
-    )
+    with using(predictor.inference, run.path):
+        decoded = decode_samples(pairs.samples, pairs.task.decode_target, key=None, image_scale=pairs.task.image_scale)
+        evaluation = evaluate_samples(
+            predictor,
+            decoded,
+            [sample.id for sample in pairs.samples],
+            range(len(pairs.samples)),
+            facts=run.manifest.get("data", {}).get("training_targets"),
+            progress=lambda done, total: console.progress(f"evaluating {name}", done, total),
+        )
     protocol = protocol_of(
         predictor,
         name,
@@ -110,11 +112,12 @@ def submit_run(run: Run, out: Path, *, data: Path | None, console: Console) -> N
     samples = list_unlabelled(recipe.data, data_root(recipe.data, data))
     submission = Submission(recipe.submission)
     size = predictor.inference.batch_size
-    for start in range(0, len(samples), size):
-        chosen = samples[start : start + size]
-        predictions = predictor.predict([predictor.read(sample.image) for sample in chosen])
-        for sample, prediction_hw in zip(chosen, predictions, strict=True):
-            submission.add(sample.id, predictor.task.submission_map(prediction_hw))
-        console.progress("predicting", start + len(chosen), len(samples))
+    with using(predictor.inference, run.path):
+        for start in range(0, len(samples), size):
+            chosen = samples[start : start + size]
+            predictions = predictor.predict([predictor.read(sample.image) for sample in chosen])
+            for sample, prediction_hw in zip(chosen, predictions, strict=True):
+                submission.add(sample.id, predictor.task.submission_map(prediction_hw))
+            console.progress("predicting", start + len(chosen), len(samples))
     submission.write(out)
     console.say(f"{submission.summary}; read back and compared")

@@ -16,7 +16,7 @@ from perpixel.luma import luma_full
 from perpixel.reporting.markdown import markdown_table
 from perpixel.run import write_atomic, write_rows
 
-__all__ = ["Slice", "brightness", "slices_of", "worst_lines", "write_slices"]
+__all__ = ["RULE", "Slice", "brightness", "slices_of", "worst_lines", "write_slices"]
 
 GROUP = "group"
 FEWEST = 5  # images of a slice that is told of
@@ -24,7 +24,7 @@ _PARTS = 4  # of the range of a number, equally many images each
 _MOST_WORDS = 30  # different words of a column; of more, each would be a slice of its own
 _SHOWN = 3
 _LEVEL = 0.05
-_RULE = (
+RULE = (
     "A slice is clearly worse when its interval, widened for the number of slices (Bonferroni), lies wholly on the"
     " worse side of the mean of all images."
 )
@@ -128,7 +128,7 @@ def write_slices(folder: Path, slices: Sequence[Slice]) -> None:
     lines = [
         "# Slices, the worst first",
         "",
-        f"Mean over images of each image's own {figure}, with its 95 % interval. {_RULE} Slices of fewer than {FEWEST}"
+        f"Mean over images of each image's own {figure}, with its 95 % interval. {RULE} Slices of fewer than {FEWEST}"
         " images are left out; one image is in many slices.",
         "",
         *markdown_table(headings, rows, left=2),
@@ -152,7 +152,7 @@ def worst_lines(slices: Sequence[Slice]) -> list[str]:
             f" {item.images} images"
             for item in worse
         ),
-        f"  {_RULE}",
+        f"  {RULE}",
     ]
 
 

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PairedDifference", "holm", "mean_interval", "paired_difference"]
+__all__ = [
+    "PairedDifference",
+    "TrainedDifference",
+    "holm",
+    "mean_interval",
+    "paired_difference",
+    "trained_difference",
+]
 
 RESAMPLES = 10_000
 _CHUNK = 1_000
@@ -33,6 +40,7 @@ class PairedDifference:
         left_out: images for which one of the two has no figure.
         images_to_decide: about how many images in all would show a difference of this size four times in five, if it
             is real; infinite where there is none.
+        error: the standard error of the mean, linearised; nan with fewer than two groups.
     """
 
     mean: float
@@ -44,6 +52,7 @@ class PairedDifference:
     groups: int
     left_out: int
     images_to_decide: float
+    error: float
 
     @property
     def decided(self) -> bool:
@@ -78,7 +87,7 @@ def paired_difference(
     mean = float(difference_n.mean()) if images else math.nan
     if len(sums_g) < 2:
         nan = math.nan
-        return PairedDifference(mean, nan, nan, nan, nan, images, len(sums_g), left_out, nan)
+        return PairedDifference(mean, nan, nan, nan, nan, images, len(sums_g), left_out, nan, nan)
     error = float(_standard_error(sums_g, sizes_g))
     rng = np.random.default_rng(seed)
     low, high = _bootstrap_t(sums_g, sizes_g, mean, error, rng)
@@ -93,6 +102,78 @@ def paired_difference(
         groups=len(sums_g),
         left_out=left_out,
         images_to_decide=images * (_POWER_Z * error / mean) ** 2 if mean else math.inf,
+        error=error,
+    )
+
+
+@dataclass(frozen=True)
+class TrainedDifference:
+    """How sure a difference between two configurations is when images and trainings could both have been others.
+
+    Attributes:
+        first_spread, second_spread: standard deviation, over the runs of a configuration, of their means over images;
+            nan of one run.
+        first_runs, second_runs: how many there are.
+        low, high: 95 % confidence interval.
+        p_value: two-sided.
+        images_to_decide: as of `PairedDifference`; infinite where the spread of the trainings alone is too large.
+        runs_to_decide: about how many runs of each configuration would show the difference on these images four times
+            in five; infinite where the images alone are too few.
+    """
+
+    first_spread: float
+    second_spread: float
+    first_runs: int
+    second_runs: int
+    low: float
+    high: float
+    p_value: float
+    images_to_decide: float
+    runs_to_decide: float
+
+
+def trained_difference(
+    difference: PairedDifference, first_kn: NDArray[np.float64], second_mn: NDArray[np.float64]
+) -> TrainedDifference | None:
+    """Add the variance of training to that of data; None where each has one run, or the images no interval.
+
+    Images and trainings are crossed random effects: the variance of the difference of means is that over images (of
+    the runs' mean, as `paired_difference` has it) plus that over runs, s^2 (1/k + 1/m), where s^2 is pooled over both
+    configurations. Degrees of freedom after Satterthwaite (1946), "An approximate distribution of estimates of
+    variance components". What an image means to one training alone is in both terms, so that the sum is rather too
+    large than too small; and the result is never surer than that over images alone.
+
+    Args:
+        difference: of the means over the runs, image by image.
+        first_kn, second_mn: the figure of each image (columns) in each run (rows); nan where an image has none.
+    """
+    keep_n = np.isfinite(first_kn).all(axis=0) & np.isfinite(second_mn).all(axis=0)
+    means = [values[:, keep_n].mean(axis=1) for values in (first_kn, second_mn)]
+    freedom = sum(len(each) for each in means) - 2
+    if freedom < 1 or math.isnan(difference.error):
+        return None
+    from scipy.stats import t
+
+    pooled = sum(float(((each - each.mean()) ** 2).sum()) for each in means) / freedom
+    data, training = difference.error**2, pooled * sum(1 / len(each) for each in means)
+    error = math.sqrt(data + training)
+    reach, p_value = 0.0, 0.0 if difference.mean else 1.0
+    if error:
+        degrees = error**4 / (data**2 / (difference.groups - 1) + training**2 / freedom)
+        reach = float(t.ppf(1 - _LEVEL / 2, degrees)) * error
+        p_value = float(2 * t.sf(abs(difference.mean) / error, degrees))
+    wanted = (difference.mean / _POWER_Z) ** 2  # the variance at which the difference would show
+    first_spread, second_spread = (float(each.std(ddof=1)) if len(each) > 1 else math.nan for each in means)
+    return TrainedDifference(
+        first_spread,
+        second_spread,
+        len(means[0]),
+        len(means[1]),
+        min(difference.low, difference.mean - reach),
+        max(difference.high, difference.mean + reach),
+        max(difference.p_value, p_value),
+        difference.images * data / (wanted - training) if wanted > training else math.inf,
+        2 * pooled / (wanted - data) if wanted > data else math.inf,
     )
 
 

@@ -22,7 +22,7 @@ from perpixel.errors import DataError, PerpixelError, RequestError, RunError
 from perpixel.evaluation.evaluate import read_evaluation
 from perpixel.experiments.axes import Alternatives, Range, search_axes
 from perpixel.experiments.cells import require_free
-from perpixel.experiments.grid import write_results
+from perpixel.experiments.results import write_results
 from perpixel.recipe import Recipe, load_recipe
 from perpixel.run import Run, read_json, write_json, write_rows
 from perpixel.tasks import build_task
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 PRUNERS = ("median", "hyperband", "none")
+_STATES = {"FAIL": "failed", "COMPLETE": "finished"}  # others are called as Optuna calls them
 
 
 def run_search(
@@ -51,7 +52,7 @@ def run_search(
     force: bool = False,
     console: Console,
 ) -> None:
-    """Train trials into ``folder/trial-NNN``, then write a grid's results of the finished ones, and trials.csv of all.
+    """Train trials into ``folder/trial-NNN``, then write a grid's results, and trials.csv as the study knows them.
 
     Several processes serve one search when each is started with ``resume`` on the same folder.
 
@@ -75,7 +76,11 @@ def run_search(
         for example in axis.examples:
             load_recipe(recipe, [*overrides, example])
     _begin(folder, {"over": list(over), "pruner": pruner, "recipe": base.to_dict()}, resume)
-    search = _Search(folder, axes, base, recipe, overrides, pruner, console)
+    command = ["perpixel", "search", str(recipe), *(word for axis in over for word in ("--over", axis))]
+    command += ["--pruner", pruner, *(word for setting in overrides for word in ("--set", setting))]
+    command += [*(["--data", str(data)] if data else []), "--run", str(folder)]
+    command += ["--trials", str(trials)] if trials else ["--budget", f"{hours:g}"]
+    search = _Search(folder, axes, base, recipe, overrides, pruner, command, console)
     deadline = math.inf if hours is None else time.monotonic() + hours * 3600
     look = FirstLook(force=force)
     while (claimed := search.next_trial(trials, deadline)) is not None:
@@ -104,10 +109,11 @@ class _Search:
         recipe: str | Path,
         overrides: Sequence[str],
         pruner: str,
+        command: Sequence[str],
         console: Console,
     ) -> None:
         self.folder, self.axes, self.base, self.console = folder, axes, base, console
-        self.recipe, self.overrides = recipe, overrides
+        self.recipe, self.overrides, self.command = recipe, overrides, command
         self.monitor = base.training.monitor
         higher = build_task(base).metrics().infos()[self.monitor].direction == "higher"
         self.study = _open_study(folder, higher, _pruner(pruner, base.training.epochs))
@@ -158,14 +164,14 @@ class _Search:
         self.study.tell(trial, figure, state=TrialState.FAIL if figure is None else TrialState.COMPLETE)
 
     def write(self) -> None:
-        """The results of a grid, whose cells are the finished trials; and a row for every trial in trials.csv."""
+        """The results of a grid, whose cells are the trials; and a row for every trial in trials.csv."""
         with _locked(self.folder / "search.lock"):
             known = self.study.get_trials(deepcopy=False)
             write_rows(self.folder / "trials.csv", [self._row(trial) for trial in known])
-            finished = [trial for trial in known if Run(self.folder / _name(trial.number)).finished]
-            cells = {_name(trial.number): self._settings(trial) for trial in finished}
+            cells = {_name(trial.number): self._settings(trial) for trial in known}
+            ended = {_name(trial.number): _STATES.get(trial.state.name, trial.state.name.lower()) for trial in known}
             if cells:
-                write_results(self.folder, cells, dict.fromkeys(cells, self.base))
+                write_results(self.folder, cells, dict.fromkeys(cells, self.base), self.command, ended)
 
     def conclude(self) -> None:
         """Say what came of it; raises RunError where no trial is finished."""
@@ -177,7 +183,7 @@ class _Search:
             raise RunError("no trial came to its end", where=self.folder, details=counts)
 
     def _settings(self, trial: FrozenTrial) -> list[str]:
-        return [f"{axis.key}={trial.params[axis.key]}" for axis in self.axes]
+        return [f"{axis.key}={trial.params[axis.key]}" for axis in self.axes if axis.key in trial.params]
 
     def _row(self, trial: FrozenTrial) -> dict[str, Any]:
         history = Run(self.folder / _name(trial.number)).read_history()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from perpixel.errors import DataError, PerpixelError, RequestError, RunError
 from perpixel.inference.base import Clock, ImagePredictor
 from perpixel.inference.timing import processor_name
+from perpixel.memory import predicting
 from perpixel.recipe import recipe_from_dict
 from perpixel.tasks import build_task
 
@@ -225,6 +226,10 @@ class ExportedPredictor(ImagePredictor):
         clock.stop()
 
     def scores(self, images: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        with predicting(self.inference, images):
+            return self._scores(images)
+
+    def _scores(self, images: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
         scores: dict[int, NDArray[np.float32]] = {}
         for size in dict.fromkeys(image_hwc.shape for image_hwc in images):
             places = [place for place, image_hwc in enumerate(images) if image_hwc.shape == size]

@@ -14,6 +14,7 @@ from perpixel.errors import DataError, RequestError, RunError
 from perpixel.images import image_size
 from perpixel.inference.base import ImagePredictor
 from perpixel.inference.timing import Timing, timing_line
+from perpixel.memory import using
 from perpixel.run import write_json
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
@@ -41,7 +42,7 @@ def predict_files(predictor: ImagePredictor, images: Sequence[Path], out: Path, 
     written: list[Path] = []
     problems: list[str] = []
     timing = Timing()
-    with predictor.clock() as clock:
+    with using(predictor.inference, out), predictor.clock() as clock:
         for batch in _batches(files, predictor):
             if not timing.end_to_end:  # the first calls of a network allocate and tune; their time says nothing
                 predictor.scores(list(_read(predictor, batch, []).values()))

@@ -17,6 +17,7 @@ from perpixel.errors import RequestError, RunError
 from perpixel.inference.base import ImagePredictor
 from perpixel.inference.exported import weights_metadata
 from perpixel.inference.timing import NetworkClock, device_name
+from perpixel.memory import predicting
 from perpixel.models import PixelModel, build_model
 from perpixel.models.input_check import encoder_input_doubt
 from perpixel.recipe import InferenceSection, InputSection, Recipe, recipe_from_dict
@@ -113,6 +114,10 @@ class Predictor(ImagePredictor):
 
         Images that are fitted to one size make a batch. Those that are larger than a tile are predicted by themselves.
         """
+        with predicting(self.inference, images):
+            return self._scores(images)
+
+    def _scores(self, images: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
         fits = [plan_fit(image_hwc.shape[:2], self.input_section) for image_hwc in images]
         scores: dict[int, NDArray[np.float32]] = {}
         for size in dict.fromkeys(fit.size for fit in fits):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +11,9 @@ from typing import Any
 
 from perpixel.console import Console
 from perpixel.data.samples import Sample, data_root
+from perpixel.data.shards import INDEX
 from perpixel.data.split import make_split
-from perpixel.errors import DataError
+from perpixel.errors import DataError, RequestError
 from perpixel.inspection.check_classes import CLASS_CHECKS
 from perpixel.inspection.check_depth import DEPTH_CHECKS
 from perpixel.inspection.check_files import FILE_CHECKS
@@ -48,6 +50,7 @@ def inspect_folder(root: Path, console: Console | None = None) -> tuple[Inspecti
         DataError: no pictures, or none that belong together by their names.
     """
     console = console or Console()
+    _refuse_shards(root)
     layout, *rest = find_layouts(root)
     meaning = find_meaning(layout)
     if meaning.swapped:
@@ -72,11 +75,23 @@ def inspect_recipe(recipe: Recipe, data: Path | None = None, console: Console | 
         DataError: there is no pair at all.
     """
     root = data_root(recipe.data, data)
+    _refuse_shards(root)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(root.resolve())})})
     listing = list_pairs(recipe.data, root)
     records = _measured(listing.pairs, recipe, console or Console())
     facts = [f"data: {len(records)} pairs in {root} as {recipe.name} declares them"]
     return examine(recipe, root, listing, records, facts, console or Console())
+
+
+def _refuse_shards(root: Path) -> None:
+    if (root / INDEX).is_file():
+        source = json.loads((root / INDEX).read_text(encoding="utf-8")).get("source", {}).get("root", "DIR")
+        raise RequestError(
+            "these are shards: the files that the rules of an inspection are about are not in them",
+            where=root,
+            rule="perpixel shard looks at the files when it writes the shards.",
+            cure=f"inspect what they were written from: perpixel inspect RECIPE --data {source}.",
+        )
 
 
 def examine(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perpixel.data.cache import cache_folder
+from perpixel.data.cache_folder import cache_folder
 from perpixel.data.samples import Sample
 from perpixel.depth_codec import DepthCodec
 from perpixel.depth_files import read_numbers

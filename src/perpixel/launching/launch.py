@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perpixel.console import Console
-from perpixel.data.samples import data_root
+from perpixel.data.samples import stated_root
 from perpixel.errors import RunError
-from perpixel.experiments.cells import grid_cells, grid_recipes, require_free
+from perpixel.experiments.cells import grid_command, grid_recipes, require_free
 from perpixel.launching.follow import Submitted, failure, follow, remember, still_queued
 from perpixel.launching.job import Job
 from perpixel.launching.request import Slurm
@@ -19,7 +19,15 @@ from perpixel.run import Run, write_atomic
 
 
 def launch_train(
-    recipe: Recipe, folder: Path, slurm: Slurm, *, data: Path | None, resume: bool, force: bool, console: Console
+    recipe: Recipe,
+    folder: Path,
+    slurm: Slurm,
+    *,
+    data: Path | None,
+    resume: bool,
+    force: bool,
+    budget: float | None = None,
+    console: Console,
 ) -> Run:
     """Train in a job and follow it to its end.
 
@@ -31,7 +39,7 @@ def launch_train(
     run = Run(folder)
     if not resume:
         require_free(folder)
-    jobs = _submitted({folder: recipe}, _work(folder), slurm, data=data, force=force, console=console)
+    jobs = _submitted({folder: recipe}, _work(folder), slurm, data=data, force=force, budget=budget, console=console)
     follow(jobs, console)
     if not run.finished:
         raise RunError(
@@ -61,17 +69,17 @@ def launch_grid(
         RequestError, DataError: as of `run_grid`, or there is no SLURM here.
         RunError: SLURM refused the jobs, or a cell failed; the others were trained all the same.
     """
-    cells = grid_cells(vary)
-    recipes = grid_recipes(recipe, cells, overrides)
+    cells, recipes = grid_recipes(recipe, vary, overrides)
     if not resume:
         require_free(folder)
     by_folder = {folder / name: cell for name, cell in recipes.items()}
-    from perpixel.experiments.grid import write_results  # torch, which a single training's launch does without
+    from perpixel.experiments.results import write_results  # torch, which a single training's launch does without
 
     jobs = _submitted(by_folder, _work(folder), slurm, data=data, force=force, console=console, cells=True)
-    follow(jobs, console, lambda: write_results(folder, cells, recipes))
-    write_results(folder, cells, recipes)
+    command = grid_command(recipe, vary, folder, data=data, overrides=overrides)
+    follow(jobs, console, lambda: write_results(folder, cells, recipes, command))
     failures = [job for job in jobs if not job.run.finished]
+    write_results(folder, cells, recipes, command, {job.label: f"failed: {failure(job.log)}" for job in failures})
     if failures:
         details = [f"{job.label}: {failure(job.log)}" for job in failures]
         cure = "the same command with --resume trains what is missing."
@@ -95,6 +103,7 @@ def _submitted(
     *,
     data: Path | None,
     force: bool,
+    budget: float | None = None,
     console: Console,
     cells: bool = False,
 ) -> list[Submitted]:
@@ -103,7 +112,7 @@ def _submitted(
     memory = work / "jobs.json"
     queued = still_queued(memory)
     new = [folder for folder in unfinished if folder.name not in queued]
-    jobs = [_job(unfinished[folder], folder, work, slurm, data=data, force=force) for folder in new]
+    jobs = [_job(unfinished[folder], folder, work, slurm, data=data, force=force, budget=budget) for folder in new]
     name = work.name.removesuffix(".slurm")
     processors = _processors(list(recipes.values()), slurm)
     ids = dict(zip(new, submit(work, name, slurm, jobs, processors=processors) if jobs else [], strict=True))
@@ -118,13 +127,23 @@ def _submitted(
     return found
 
 
-def _job(recipe: Recipe, folder: Path, work: Path, slurm: Slurm, *, data: Path | None, force: bool) -> Job:
+def _job(
+    recipe: Recipe,
+    folder: Path,
+    work: Path,
+    slurm: Slurm,
+    *,
+    data: Path | None,
+    force: bool,
+    budget: float | None = None,
+) -> Job:
     """The job of one training. Its recipe is stored now: what happens to the user's file later changes nothing."""
     stored = work / f"{folder.name}.yaml"
     write_atomic(stored, dump_recipe(recipe))
     command = [sys.executable, "-m", "perpixel", "train", str(stored), "--run", str(folder.resolve()), "--resume"]
-    command += ["--data", str(data_root(recipe.data, data).resolve())]
+    command += ["--data", stated_root(recipe.data, data)]
     command += ["--force"] if force else []
+    command += ["--budget", f"{budget:.0f}s"] if budget else []
     command += ["--devices", str(slurm.gpus)] if slurm.gpus > 1 else []
     return Job(tuple(command), folder.resolve(), slurm.warning_seconds)
 

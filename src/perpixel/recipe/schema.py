@@ -54,6 +54,10 @@ class DataSection(Section):
     ``also`` names recipe files whose pairs train too, such as real photographs beside rendered ones: their own ``data``
     and ``target`` sections say where they lie and what they mean, ``split`` which of them train, and ``augmentation``
     how these are changed. What chooses and what is reported are this recipe's own pairs alone.
+
+    ``root`` may be a folder that `perpixel shard` wrote, or its URL (``s3://``, ``gs://``, ``azure://``, ``hf://``);
+    then the templates say nothing. ``shard_cache`` is the number of chunks of a URL that lie on this machine at most;
+    samples are shuffled among those of half as many.
     """
 
     root: str | None = None
@@ -65,6 +69,7 @@ class DataSection(Section):
     archives: tuple[Archive, ...] = ()
     also: tuple[str, ...] = ()
     cache: Literal["auto", "off"] = "auto"
+    shard_cache: Annotated[Int, Field(ge=2)] = 16
 
     @field_validator("images", "targets", "unlabelled")
     @classmethod
@@ -196,13 +201,15 @@ class TrainingSection(Section):
     validation metric that decides which epoch is best. A checkpoint from which ``--resume`` continues is written after
     every epoch and every ``checkpoint_seconds``.
 
-    ``batch_size`` is that of a step, whatever the number of processes that share it. Of several processes,
+    ``batch_size`` is that of a step, whatever the number of processes that share it; ``auto`` finds one by trial when a
+    run starts, as large as memory allows and gains speed, and writes it into the run. Of several processes,
     ``sync_batch_norm`` lets batch normalisation see all their images, and ``strategy: fsdp`` deals weights, derivatives
-    and the optimiser's state to them, for models that do not fit on one device.
+    and the optimiser's state to them, for models that do not fit on one device. ``trackers`` are told what history.csv
+    holds.
     """
 
     epochs: NonNegativeInt = 20
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt | Literal["auto"] = 32
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     monitor: str = "iou_per_image"
     ema_decay: Annotated[Float, Field(gt=0, lt=1)] | None = None
@@ -213,6 +220,13 @@ class TrainingSection(Section):
     checkpoint_seconds: PositiveFloat = 60.0
     sync_batch_norm: bool = False
     strategy: Literal["ddp", "fsdp"] = "ddp"
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ("tensorboard",)
+
+    @property
+    def images_a_step(self) -> int:
+        """``batch_size`` of a training that has begun: a number."""
+        assert self.batch_size != "auto", "it is settled before anything trains"
+        return self.batch_size
 
 
 class InferenceSection(Section):
@@ -309,6 +323,8 @@ class Recipe(Section):
             raise ValueError("augmentation.crop_scale and rare_class_crops need input.fit 'crop'")
         if self.training.strategy == "fsdp" and self.model.unfreeze_epochs:
             raise ValueError("training.strategy 'fsdp' needs weights that train from the start: no unfreeze_epochs")
+        if self.training.strategy == "fsdp" and self.training.batch_size == "auto":
+            raise ValueError("training.batch_size 'auto' tries whole models: with strategy 'fsdp' give a number")
         self._check_losses()
         self._check_what_needs_metres()
         if isinstance(self.target, SegmentationTarget):
@@ -373,6 +389,10 @@ class Recipe(Section):
             asked.append("inference.scales")
         if asked:
             raise ValueError(f"{', '.join(asked)} would spoil what a restoration target is compared with")
+
+    def with_training(self, **settings: Any) -> Recipe:
+        """The recipe with other values of some keys of its training section, which are not checked."""
+        return self.model_copy(update={"training": self.training.model_copy(update=settings)})
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe as plain YAML-ready values."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Block", "Code", "Document", "Facts", "Figure", "Section", "Strip", "Table", "Text"]
+__all__ = ["Block", "Code", "Document", "Facts", "Figure", "Folded", "Section", "Strip", "Table", "Text"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,15 @@ class Code:
     text: str
 
 
-Block = Text | Facts | Table | Figure | Strip | Code
+@dataclass(frozen=True)
+class Folded:
+    """What few readers want; opened by its reader where the page can do that. It holds no strips."""
+
+    summary: str
+    blocks: Sequence[Text | Facts | Table | Figure | Code]
+
+
+Block = Text | Facts | Table | Figure | Strip | Code | Folded
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from perpixel.reporting.document import Block, Code, Document, Facts, Figure, Section, Strip, Table, Text
+from perpixel.reporting.document import Block, Code, Document, Facts, Figure, Folded, Section, Strip, Table, Text
 
 __all__ = ["to_html"]
 
 _WIDEST = 512  # pixels of a picture's longer side
+_PHONE_READS = 900  # pixels of a plot's width up to which its letters are still read on a phone
 _SMALL_PNG = 60_000  # bytes up to which a picture stays without loss
 
 _STYLE = """
@@ -65,9 +66,17 @@ summary { cursor: pointer; color: var(--accent); font-size: .92rem; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 footer { margin-top: 3rem; color: var(--dim); font-size: .85rem; }
 @media (max-width: 40rem) { body { padding: 1rem .8rem 3rem; } dl { grid-template-columns: 1fr; gap: 0; }
-  dd { margin-bottom: .5rem; } .panels { grid-template-columns: 1fr 1fr; } }
-@media print { body { max-width: none; font-size: 11pt; } nav, .compare { display: none; }
-  .strip, figure, table { break-inside: avoid; } }
+  dd { margin-bottom: .5rem; } .panels { grid-template-columns: 1fr 1fr; } .wide { overflow-x: auto; }
+  .wide img { max-width: none !important; width: 46rem; } }
+@page { margin: 16mm 14mm; }
+@media print { :root { color-scheme: light; --ink: #1b2026; --dim: #59636e; --paper: #fff; --card: #f4f6f8;
+  --line: #d9dee4; --accent: #0b6bb8; --bad: #a3161a; --bad-paper: #fdeeee; }
+  body { max-width: none; font-size: 10pt; padding: 0; } nav, .compare, .part > summary { display: none; }
+  summary { color: var(--ink); list-style: none; }
+  details::details-content { content-visibility: visible; display: block; height: auto; }
+  .strip, figure, tr, pre { break-inside: avoid; } h2, caption, thead { break-after: avoid; }
+  .scroll { overflow: visible; } table { font-size: 8pt; } th, td { padding: .2rem .4rem; white-space: normal; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; } .panels { grid-template-columns: repeat(4, 1fr); } }
 """
 
 # A strip's pictures are there without it; it only lays one over another.
@@ -118,7 +127,7 @@ def _section(key: str, section: Section) -> str:
         for number, block in enumerate(section.blocks)
     )
     if section.folded:
-        blocks = f"<details><summary>Show</summary>{blocks}</details>"
+        blocks = f'<details class="part"><summary>Show</summary>{blocks}</details>'
     return f'<section id="{key}"><h2>{escape(section.title)}</h2>{blocks}</section>\n'
 
 
@@ -132,11 +141,24 @@ def _block(block: Block) -> str:
             return _table(block)
         case Figure(png, alt, caption):
             shown = f"<figcaption>{_inline(caption)}</figcaption>" if caption else ""
-            return f'<figure class="plot"><img src="{_uri(png, "png")}" alt="{escape(alt)}">{shown}</figure>'
+            wide = (
+                ' wide" tabindex="0' if _png_width(png) > _PHONE_READS else ""
+            )  # scrolled on a phone, also by keyboard
+            return f'<figure class="plot{wide}"><img src="{_uri(png, "png")}" alt="{escape(alt)}">{shown}</figure>'
         case Code(text):
             return f"<pre><code>{escape(text)}</code></pre>"
+        case Folded(summary, blocks):
+            return _folded(summary, "".join(map(_block, blocks)))
         case _:
             raise TypeError(f"{type(block).__name__} is no block")
+
+
+def _png_width(png: bytes) -> int:
+    return int.from_bytes(png[16:20], "big")
+
+
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
 def _text(block: Text) -> str:

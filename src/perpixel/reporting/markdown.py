@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from perpixel.reporting.document import Block, Code, Document, Facts, Figure, Section, Strip, Table, Text
+from perpixel.reporting.document import Block, Code, Document, Facts, Figure, Folded, Section, Strip, Table, Text
 from perpixel.run import write_atomic
 
 __all__ = ["markdown_table", "write_figures", "write_markdown"]
@@ -20,8 +20,8 @@ _HIGHEST = 200  # pixels of a strip
 _GAP = 6
 
 
-def write_markdown(path: Path, document: Document) -> None:
-    """Write ``path`` and its pictures into the folder of the same name without its ending."""
+def write_markdown(path: Path, document: Document, *, pictures: bool = True) -> None:
+    """Write ``path`` and its pictures into the folder of the same name without its ending; or no pictures."""
     folder = path.with_suffix("")
     lines = [f"# {document.title}", ""]
     for warning in document.warnings:
@@ -29,9 +29,12 @@ def write_markdown(path: Path, document: Document) -> None:
     for sentence in document.answer:
         lines += [sentence, ""]
     for section in document.sections:
+        if not pictures and all(isinstance(block, Figure | Strip) for block in section.blocks):
+            continue
         lines += [f"## {section.title}", ""]
         for number, block in enumerate(section.blocks, start=1):
-            lines += [*_block(block, folder, _png_name(section, number)), ""]
+            if pictures or not isinstance(block, Figure | Strip):
+                lines += [*_block(block, folder, _png_name(section, number)), ""]
     write_atomic(path, "\n".join(lines).rstrip() + "\n")
 
 
@@ -70,6 +73,10 @@ def _block(block: Block, folder: Path, name: str) -> Iterator[str]:
             yield from markdown_table(headings, rows, left)
         case Code(text):
             yield from ["```", text, "```"]
+        case Folded(summary, blocks):
+            yield from [f"**{summary}**", ""]
+            for number, inner in enumerate(blocks, start=1):
+                yield from [*_block(inner, folder, name.replace(".png", f"-{number}.png")), ""]
         case Figure(png, alt, caption):
             write_atomic(folder / name, png)
             yield f"![{alt}]({folder.name}/{name})"

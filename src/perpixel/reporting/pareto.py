@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from perpixel.reporting.plots import name_points
+
 __all__ = ["pareto_front", "pareto_png"]
 
 _FRONT, _OTHERS = "#0072B2", "#999999"
@@ -55,15 +57,14 @@ def pareto_png(
                 drawstyle="steps-post" if places is front else None,
                 label=label,
             )
-    for name, cost, quality in zip(names, costs, qualities, strict=True):
-        axes.annotate(name, (cost, quality), xytext=(5, 5), textcoords="offset points", fontsize=8)
+    name_points(figure, axes, names, costs, qualities)
     if min(costs) > 0 and max(costs) > 20 * min(costs):
         axes.set_xscale("log")
     axes.set(xlabel=cost_label, ylabel=quality_label + ("" if higher else " (lower is better)"))
     axes.margins(0.12)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right" if higher else "upper right", frameon=False, fontsize=9)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False, fontsize=8)
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

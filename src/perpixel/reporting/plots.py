@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["curve_png", "matrix_png", "points_png", "reliability_png", "sparsification_png"]
+__all__ = ["curve_png", "matrix_png", "name_points", "points_png", "reliability_png", "sparsification_png"]
 
 _COLOR = "#0072B2"
 _SECOND = "#D55E00"
 _WRITTEN = 12  # classes up to which each cell's share is written into it
+_MOST_NAMES = 12  # points of a plot that are named
+_SHORT_NAME = 18  # characters of a name that may stand beside its point
+_LONGEST_NAME = 70
 
 
 def matrix_png(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> bytes:
@@ -56,8 +59,9 @@ def points_png(x_label: str, y_label: str, x: Sequence[float], y: Sequence[float
     """A point an image, with the running median; or named points."""
     figure, axes = _figure(7, 3.8)
     axes.plot(x, y, "o", color=_COLOR, markersize=6 if names else 3, alpha=1 if names else 0.45)
-    for name, place_x, place_y in zip(names, x, y, strict=False):
-        axes.annotate(name, (place_x, place_y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    if names:
+        name_points(figure, axes, names, x, y)
+        axes.margins(0.12)
     if not names and len(x) >= 20:
         order = np.argsort(x)
         parts = np.array_split(order, min(10, len(x) // 10))
@@ -67,6 +71,45 @@ def points_png(x_label: str, y_label: str, x: Sequence[float], y: Sequence[float
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.25)
     return _png(figure)
+
+
+def name_points(figure: Any, axes: Any, names: Sequence[str], x: Sequence[float], y: Sequence[float]) -> None:
+    """Name the points of a plot: beside each where names are few and short, else by numbers that are told below it.
+
+    Of many points the first twelve are named.
+    """
+    beside = len(names) <= _MOST_NAMES and max(map(len, names)) <= _SHORT_NAME
+    middle = (min(x) + max(x)) / 2
+    for number, (name, place_x, place_y) in enumerate(zip(names, x, y, strict=True), start=1):
+        if number > _MOST_NAMES:
+            break
+        right = place_x > middle and beside
+        label = axes.annotate(
+            name if beside else str(number),
+            (place_x, place_y),
+            xytext=(-5 if right else 5, 4),
+            ha="right" if right else "left",
+            textcoords="offset points",
+            fontsize=8,
+        )
+        label.set_in_layout(False)  # a name takes no room from the axes
+    if beside:
+        return
+    from matplotlib.lines import Line2D
+
+    told = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..." for name in names[:_MOST_NAMES]]
+    lines = [Line2D([], [], linestyle="none", label=f"{number}  {name}") for number, name in enumerate(told, start=1)]
+    columns = 1 if max(map(len, told)) > _LONGEST_NAME // 2 else 2
+    figure.set_figheight(figure.get_figheight() + 0.18 * -(-len(told) // columns))
+    figure.legend(
+        handles=lines,
+        loc="outside lower left",
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        handlelength=0,
+        handletextpad=0,
+    )
 
 
 def reliability_png(

@@ -1,49 +1,23 @@
-"""Reports of several runs: a grid, and a comparison."""
+"""The report of a comparison, and what reports of several runs have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from perpixel.evaluation.compare import Comparison, compare_stored
+from perpixel.evaluation.configurations import configurations, shared_title
 from perpixel.evaluation.fronts import pareto_plot
+from perpixel.evaluation.guards import run_warnings
 from perpixel.evaluation.tables import number
 from perpixel.reporting.curves import curves_png
-from perpixel.reporting.document import Code, Document, Figure, Section, Table, Text
-from perpixel.reporting.plots import points_png
-from perpixel.reports.run_report import scored_subsets
-from perpixel.run import Run, read_json, read_rows
+from perpixel.reporting.document import Block, Document, Figure, Folded, Section, Table, Text
+from perpixel.reports.run_report import Scored, decided_afterwards, scored_subsets
+from perpixel.run import Run
 from perpixel.tasks import build_task
 
-__all__ = ["comparison_document", "grid_document"]
+__all__ = ["comparison_document", "comparison_section", "curve_blocks"]
 
-_PLAIN = {"cell", "seconds", "parameters", "best epoch"}
-
-
-def grid_document(folder: Path) -> Document:
-    """The report of a grid: which cell is best, and whether that can be told from chance."""
-    stored = read_json(folder / "grid.json")
-    rows = read_rows(folder / "table.csv")
-    runs = [Run(folder / row["cell"]) for row in rows]
-    monitor, best = stored["monitor"], rows[0]
-    subset = "test" if f"test {monitor}" in best else "val"
-    comparisons = _compared(runs, subset)
-    keys = [key for key in best if key not in _PLAIN and not key.startswith(("val ", "test "))]
-    told = ", ".join(f"{key} {best[key]}" for key in keys)
-    answer = [f"Of {len(rows)} cells {best['cell']} ({told}) has the best {monitor} on validation data."]
-    answer += [_rivals(best["cell"], comparisons)] if comparisons else []
-    left = 1 + len(keys)
-    table = Table(list(best), [[row[key] for key in best] for row in rows], "Best first, by validation data.", left)
-    sections = [
-        Section("The cells", [table, *_cost_plot(rows, f"val {monitor}", monitor), *_front(runs, "val", monitor)]),
-        Section("Curves", _curves(runs, monitor)),
-        _comparison_section(comparisons, subset),
-        Section("How to repeat it", [Code(_command(runs[0], stored))]),
-    ]
-    return Document(
-        f"Grid of {len(rows)} runs: {runs[0].recipe.name}", answer, (), [item for item in sections if item.blocks]
-    )
+_FEW_PAIRS = 3  # up to which the figures beside the leading one are shown unfolded
 
 
 def comparison_document(runs: Sequence[Run], subset: str) -> Document:
@@ -54,106 +28,128 @@ def comparison_document(runs: Sequence[Run], subset: str) -> Document:
     """
     comparisons = compare_stored(runs, subset)
     monitor = runs[0].recipe.training.monitor
-    leading = [item for item in comparisons if item.figure == comparisons[0].figure]
-    shown = [f"{run.path.name} ({run.recipe.name})" for run in runs]
-    headings = ["run", "recipe", monitor, "parameters", "training minutes"]
-    rows = [_run_row(run, subset, monitor) for run in runs]
+    leading = [item.sentence() for item in comparisons if item.figure == comparisons[0].figure]
+    found = [{item.name: item for item in scored_subsets(run)}[subset] for run in runs]
     sections = [
-        Section("The runs", [Table(headings, rows, left=2), *_front(runs, subset, monitor)]),
-        _comparison_section(comparisons, subset),
-        Section("Curves", _curves(runs, monitor)),
+        comparison_section(comparisons, subset),
+        Section("The runs", [_runs_table(runs, found, monitor), *_front(runs, subset, monitor)]),
+        Section("Curves", curve_blocks(runs, monitor)),
     ]
-    return Document(f"Comparison: {' and '.join(shown)}", [item.sentence() for item in leading], (), sections)
+    names = list(dict.fromkeys(name for item in comparisons for name in (item.first, item.second)))
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    warnings = [warning for run, scored in zip(runs, found, strict=True) for warning in _warnings(run, scored)]
+    return Document(
+        f"Comparison: {' and '.join(names[:4])}{more}", leading, warnings, [each for each in sections if each.blocks]
+    )
 
 
-def _run_row(run: Run, subset: str, monitor: str) -> list[str]:
-    found = {item.name: item for item in scored_subsets(run)}
-    manifest = run.manifest
-    parameters = sum(int(value) for value in (manifest.get("parameters") or {}).values())
-    minutes = manifest.get("training_seconds", 0.0) / 60
-    return [run.path.name, run.recipe.name, found[subset].shown(monitor), f"{parameters:,}", f"{minutes:.1f}"]
+def _warnings(run: Run, scored: Scored) -> list[str]:
+    said = [*scored.stored.get("warnings", ()), *run_warnings(run)]
+    return [f"{run.path.name}: {sentence.removeprefix('WARNING: ')}" for sentence in said]
 
 
-def _compared(runs: Sequence[Run], subset: str) -> list[Comparison]:
-    return compare_stored(runs, subset) if len(runs) > 1 else []
-
-
-def _rivals(best: str, comparisons: Sequence[Comparison]) -> str:
-    figure = comparisons[0].figure
-    rivals = []
-    for item in comparisons:
-        if item.figure == figure and best in (item.first, item.second) and item.verdict == "not to be told apart":
-            rivals.append(item.second if item.first == best else item.first)
-    if not rivals:
-        return f"By {figure} on the reported images it can be told apart from every other cell."
-    return f"By {figure} on the reported images it cannot be told apart from {', '.join(rivals)}."
-
-
-def _comparison_section(comparisons: Sequence[Comparison], subset: str) -> Section:
-    if not comparisons:
-        return Section("Are they different?", [])
+def _runs_table(runs: Sequence[Run], found: Sequence[Scored], monitor: str) -> Table:
+    """Figure and cost of each run."""
+    costs = [_cost(run) for run in runs]
+    known = [name for name in costs[0] if any(cost[name] for cost in costs)]
     rows = [
-        [
-            item.figure,
-            item.first,
-            item.second,
-            number(item.first_value),
-            number(item.second_value),
-            f"{item.difference.mean:+.4f}",
-            f"{number(item.difference.low)} to {number(item.difference.high)}",
-            number(item.corrected_p),
-            item.verdict,
-        ]
-        for item in comparisons
+        [run.path.name, run.recipe.name, str(run.recipe.training.seed), scored.shown(monitor), *map(cost.get, known)]
+        for run, scored, cost in zip(runs, found, costs, strict=True)
     ]
-    headings = ["figure", "first", "second", "first's", "second's", "difference", "95 % interval", "p", "the second is"]
+    cells = [[cell or "" for cell in row] for row in rows]
+    caption = f"In brackets the 95 % interval of {monitor} over images, where it is a mean over images."
+    return Table(["run", "recipe", "seed", monitor, *known], cells, caption, left=2)
+
+
+def _cost(run: Run) -> dict[str, str]:
+    manifest = run.manifest
+    cost = manifest.get("cost") or {}
+    parameters = sum(int(value) for value in (manifest.get("parameters") or {}).values())
+    operations, latency, memory = (
+        cost.get(key) for key in ("operations_per_image", "latency_ms_per_image", "peak_memory_mib")
+    )
+    return {
+        "parameters": f"{parameters:,}" if parameters else "",
+        "billion operations an image": f"{operations / 1e9:.2f}" if operations else "",
+        "milliseconds an image": f"{latency:.1f}" if latency else "",
+        "memory, MiB": f"{memory:.0f}" if memory else "",
+        "minutes of training": f"{manifest.get('training_seconds', 0.0) / 60:.1f}",
+    }
+
+
+def comparison_section(comparisons: Sequence[Comparison], subset: str) -> Section:
+    """Every pair by the leading figure; of few pairs by the others too; figures of parts are folded."""
+    title = "Are they different?"
+    if not comparisons:
+        return Section(title, [])
+    leading = comparisons[0].figure
+    pairs = sum(item.figure == leading for item in comparisons)
+    shown = [item for item in comparisons if item.figure == leading or (pairs <= _FEW_PAIRS and "/" not in item.figure)]
+    rest = [item for item in comparisons if item not in shown]
     first = comparisons[0].difference
+    over = " The spread of seeds is added to that of images (Satterthwaite)." if _several(comparisons) else ""
     text = (
         f"The same {first.images} images of {subset}, paired"
         + (f", in {first.groups} groups that are drawn together" if first.groups < first.images else "")
-        + "; intervals by bootstrap, p-values by sign flips, corrected for the number of pairs (Holm)."
+        + f"; intervals by bootstrap, p-values by sign flips.{over}"
+        + " Effect size: the difference in standard deviations of the images' differences."
+        + (" p is corrected for the number of pairs (Holm)." if pairs > 1 else "")
     )
-    return Section("Are they different?", [Text(text), Table(headings, rows, left=3)])
+    blocks: list[Block] = [Text(text), _table(shown, pairs)]
+    if not _several(comparisons):
+        blocks.append(Text("This is about these trainings: what another seed alone would change is not in it."))
+    if rest:
+        count = len({item.figure for item in rest})
+        blocks.append(Folded(f"{count} further figures", [_table(rest, pairs)]))
+    return Section(title, blocks)
 
 
-def _curves(runs: Sequence[Run], monitor: str) -> list[Any]:
+def _several(comparisons: Sequence[Comparison]) -> bool:
+    return any(item.trained for item in comparisons)
+
+
+def _table(comparisons: Sequence[Comparison], pairs: int) -> Table:
+    """A row a figure and pair, the verdict first; of one pair the headings name it."""
+    one, several, item = pairs == 1, _several(comparisons), comparisons[0]
+    names = ["figure", f"{item.second} is"] if one else ["figure", "first", "second", "the second is"]
+    values = [item.first, item.second] if one else ["first's", "second's"]
+    headings = [*names, *values, "difference", "95 % interval", "effect size"]
+    headings += ["over images alone", "spread of seeds"] if several else []
+    return Table([*headings, "p"], [_row(each, one, several) for each in comparisons], left=len(names))
+
+
+def _row(item: Comparison, one: bool, several: bool) -> list[str]:
+    found, trained = item.difference, item.trained
+    row = [item.figure, *([] if one else [item.first, item.second]), item.verdict]
+    row += [number(item.first_value), number(item.second_value), f"{found.mean:+.4f}", _range(item.interval)]
+    row.append(f"{found.effect_size:+.2f}")
+    if several:
+        spreads = (trained.first_spread, trained.second_spread) if trained else ()
+        row += [_range((found.low, found.high)), " and ".join(map(number, spreads))]
+    return [*row, number(item.corrected_p)]
+
+
+def _range(interval: tuple[float, float]) -> str:
+    return f"{number(interval[0])} to {number(interval[1])}"
+
+
+def curve_blocks(runs: Sequence[Run], monitor: str) -> list[Block]:
+    """The monitored figure of all runs by epoch, and why the tables say otherwise."""
     histories = {run.path.name: run.read_history() for run in runs}
     key = f"val_{monitor}"
-    known = {name: rows for name, rows in histories.items() if rows and key in rows[0]}
+    known: Mapping[str, list[dict[str, float]]] = {
+        name: rows for name, rows in histories.items() if rows and key in rows[0]
+    }
     if not known:
         return []
     higher = build_task(runs[0].recipe).metrics().infos()[monitor].direction == "higher"
     png = curves_png(known, key, f"{monitor} on validation data", higher=higher)
-    return [Figure(png, f"{monitor} of {len(known)} runs by epoch")]
+    told = next((f"{note} ({run.path.name})." for run in runs if (note := decided_afterwards(run, monitor))), "")
+    return [Figure(png, f"{monitor} of {len(known)} runs by epoch", told)]
 
 
-def _cost_plot(rows: Sequence[dict[str, str]], key: str, monitor: str) -> list[Any]:
-    known = [row for row in rows if row.get(key) and row.get("seconds")]
-    if len(known) < 2:
-        return []
-    minutes = [float(row["seconds"]) / 60 for row in known]
-    png = points_png(
-        "minutes of training",
-        f"{monitor} on validation data",
-        minutes,
-        [float(row[key]) for row in known],
-        [row["cell"] for row in known],
-    )
-    return [Figure(png, f"{monitor} against minutes of training", "What each cell cost, and what it reached.")]
-
-
-def _front(runs: Sequence[Run], subset: str, monitor: str) -> list[Any]:
-    png = pareto_plot(runs, [run.path.name for run in runs], [subset] * len(runs), monitor)
+def _front(runs: Sequence[Run], subset: str, monitor: str) -> list[Block]:
+    places = configurations(runs)
+    titles = [shared_title([runs[place].path.name for place in own]) for own in places]
+    png = pareto_plot([[runs[place] for place in own] for own in places], titles, [subset] * len(places), monitor)
     return [Figure(png, f"{monitor} against operations an image", "The line is the Pareto front.")] if png else []
-
-
-def _command(run: Run, stored: dict[str, Any]) -> str:
-    axes: dict[str, list[str]] = {}
-    for settings in stored["cells"].values():
-        for setting in settings:
-            key, _, value = setting.partition("=")
-            axes.setdefault(key, [])
-            if value not in axes[key]:
-                axes[key].append(value)
-    vary = " ".join(f"--vary '{key}={','.join(values)}'" for key, values in axes.items())
-    return f"perpixel grid {run.path}/recipe.yaml {vary}"

@@ -10,7 +10,8 @@ from perpixel.errors import RequestError
 from perpixel.reporting.document import Document
 from perpixel.reporting.html import to_html
 from perpixel.reporting.markdown import write_figures, write_markdown
-from perpixel.reports.many import comparison_document, grid_document
+from perpixel.reports.grid_report import grid_document
+from perpixel.reports.many import comparison_document
 from perpixel.reports.run_report import run_document
 from perpixel.run import Run, write_atomic
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections import Counter
@@ -14,21 +13,28 @@ from perpixel.console import Console
 from perpixel.evaluation.calibration import calibration_line, reliability_plot
 from perpixel.evaluation.evaluate import read_evaluation, read_groups
 from perpixel.evaluation.guards import run_warnings
+from perpixel.evaluation.slices import RULE
 from perpixel.evaluation.statistics import mean_interval
 from perpixel.evaluation.tables import by_class, headline_keys, number
 from perpixel.metrics import Reliability
 from perpixel.recipe import Recipe, dump_recipe
 from perpixel.reporting.curves import curves_png
-from perpixel.reporting.document import Block, Code, Document, Facts, Figure, Section, Table, Text
+from perpixel.reporting.document import Block, Code, Document, Facts, Figure, Folded, Section, Table, Text
 from perpixel.reporting.plots import curve_png, matrix_png
 from perpixel.reports.pictures import picture_sections
 from perpixel.reports.words import recipe_words
 from perpixel.run import Run, read_rows
 from perpixel.tasks import Task, build_task
 
-__all__ = ["Scored", "run_document", "scored_subsets"]
+__all__ = ["Scored", "decided_afterwards", "run_document", "scored_subsets"]
 
 _SUBSETS = ("test", "val")  # the honest one first
+_WORST = 6  # slices that are shown unfolded
+_LICENCE = (
+    "that of the starting weights and that of the data are not known to perpixel; look both up before the model is"
+    " passed on"
+)
+_SAME = 5e-5  # what four digits do not show
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ def run_document(run: Run, console: Console, *, pictures: bool = True) -> Docume
         Section("Figures", _figures(scored, recipe)),
         *([_meanings(leading)] if leading else []),
         *(_details(leading) if leading else []),
+        *([Section(f"Where it is worst on {leading.name}", _slices(run, leading))] if leading else []),
         *(_pictures(run, leading, console) if leading and pictures else []),
         Section("How it was trained", [Facts(recipe_words(recipe)), *_curves(run, recipe, task)]),
         Section("The data", _data(run, task)),
@@ -164,9 +171,15 @@ def _figures(scored: Sequence[Scored], recipe: Recipe) -> list[Block]:
     classes = by_class(first.stored["figures"])
     if classes:
         columns = list(dict.fromkeys(figure for figures in classes.values() for figure in figures))
-        table = [[name, *(number(figures.get(column)) for column in columns)] for name, figures in classes.items()]
-        blocks.append(Table(["on " + first.name, *columns], table, "Figures in parts, over all pixels together."))
+        cells = [[name, *(number(figures.get(column)) for column in columns)] for name, figures in classes.items()]
+        table = Table([f"on {first.name}", *columns], cells, "Figures in parts, over all pixels together.")
+        variants = set(classes) & set(keys)  # headline figures under another rule, not classes
+        blocks.append(Folded(f"The same figures after {_words(columns)}", [table]) if variants else table)
     return blocks
+
+
+def _words(columns: Sequence[str]) -> str:
+    return ", ".join(column.replace("_", " ") for column in columns)
 
 
 def _meanings(leading: Scored) -> Section:
@@ -235,7 +248,30 @@ def _curves(run: Run, recipe: Recipe, task: Task) -> list[Block]:
     higher = task.metrics().infos()[monitor].direction == "higher"
     png = curves_png({run.path.name: history}, f"val_{monitor}", f"{monitor} on validation data", higher=higher)
     best = run.manifest.get("best_epoch")
-    return [Figure(png, f"{monitor} and training loss by epoch", f"The dot is the epoch that was kept: {best}.")]
+    note = decided_afterwards(run, monitor)
+    caption = f"The dot is the epoch that was kept: {best}." + (f" {note}." if note else "")
+    return [Figure(png, f"{monitor} and training loss by epoch", caption)]
+
+
+def decided_afterwards(run: Run, monitor: str) -> str:
+    """Why the curve's best figure is not that of the tables: what was chosen once training was over; else nothing."""
+    stored, rows = read_evaluation(run, "val"), run.read_history()
+    best = run.manifest.get("best_epoch")
+    then = next((row[f"val_{monitor}"] for row in rows if row["epoch"] == best), None)
+    now = (stored or {}).get("figures", {}).get(monitor)
+    if stored is None or then is None or now is None or abs(now - then) < _SAME:
+        return ""
+    first, decision = build_task(run.recipe).first_decision(), stored["protocol"]["decision"]
+    changed = [key for key, value in first.items() if key in decision and decision[key] != value]
+    if not changed:
+        return ""
+    names = [key.replace("_", " ") for key in changed]
+    before = " and ".join(f"{name} {first[key]:g}" for name, key in zip(names, changed, strict=True))
+    after = " and ".join(f"{name} {decision[key]:g}" for name, key in zip(names, changed, strict=True))
+    return (
+        f"Curves are of predictions with {before}; after training {after} {'was' if len(changed) == 1 else 'were'}"
+        f" chosen on the same validation images, which makes of {then:.4f} the {now:.4f} of the tables"
+    )
 
 
 def _data(run: Run, task: Task) -> list[Block]:
@@ -250,12 +286,49 @@ def _data(run: Run, task: Task) -> list[Block]:
         if named:
             rows.append(("Groups that stay together", str(len(named))))
     rows.append(("Fingerprint", str(data.get("fingerprint", "unknown"))))
-    if forced := manifest.get("inspection"):
-        rows.append(("Inspection", json.dumps(forced, ensure_ascii=False)))
+    if (found := manifest.get("inspection")) is not None:
+        rows.append(("Inspection", _inspected(found)))
     facts = data.get("training_targets")
     told = task.facts_table(facts) if facts else ""
     blocks: list[Block] = [Facts(rows)]
     return [*blocks, Text("What the training targets hold:"), Code(told)] if told else blocks
+
+
+def _inspected(found: Mapping[str, Any]) -> str:
+    """What a look at the data found before training, in words."""
+    forced = "errors that training was forced past" if found.get("forced") else "errors"
+    kinds = {"errors": forced, "warnings": "warnings", "split": "the split"}
+    told = [f"{title}: {'; '.join(map(str, said))}" for key, title in kinds.items() if (said := found.get(key))]
+    return ". ".join(told) or "nothing was found to be wrong"
+
+
+def _slices(run: Run, leading: Scored) -> list[Block]:
+    """On which kind of images the run is worst."""
+    rows = read_rows(run.evaluation_dir(leading.name) / "slices.csv")
+    if not rows:
+        return []
+    clear = [f"{row['property']} {row['values']}" for row in rows if row["clearly_worse"] == "True"]
+    figure = rows[0]["figure"]
+    worst = (
+        f"Clearly worse than the whole: {'; '.join(clear[:5])}." if clear else "None is clearly worse than the whole."
+    )
+    headings = ["property", "values", "images", figure, "95 % interval", "against all"]
+    cells = [
+        [row["property"], row["values"], row["images"], number(float(row["mean"])), _between(row), _signed(row)]
+        for row in rows
+    ]
+    caption = f"Mean over images of each image's own {figure}, the worst first; one image is in many slices. {RULE}"
+    blocks: list[Block] = [Text(worst), Table(headings, cells[:_WORST], caption, left=2)]
+    rest = cells[_WORST:]
+    return [*blocks, Folded(f"{len(rest)} further slices", [Table(headings, rest, left=2)])] if rest else blocks
+
+
+def _between(row: Mapping[str, str]) -> str:
+    return f"{number(float(row['low']))} to {number(float(row['high']))}"
+
+
+def _signed(row: Mapping[str, str]) -> str:
+    return f"{float(row['difference']):+.4f}"
 
 
 def _cost(run: Run, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -284,6 +357,7 @@ def _repeat(run: Run, recipe: Recipe, manifest: Mapping[str, Any]) -> list[Block
         ("Starting weights", _weights(weights)),
         ("Seed", str(recipe.training.seed)),
         ("Repository", str(manifest.get("git") or "trained outside of one")),
+        ("Licence", _LICENCE),
     ]
     recipe_file = shlex.quote(f"{run.path}/recipe.yaml")
     command = f"perpixel train {recipe_file} --run {shlex.quote(f'{run.path}-again')}"

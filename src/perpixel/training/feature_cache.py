@@ -21,7 +21,7 @@ from torch import Tensor
 
 from perpixel.console import Console
 from perpixel.data.augment import draw_orientation, orient, orientations, random_changes, sample_generator
-from perpixel.data.cache import cache_folder
+from perpixel.data.cache_folder import cache_folder
 from perpixel.data.dataset import EpochOrder, stack_images
 from perpixel.data.fit import fit_image, fit_target, plan_fit
 from perpixel.inference.predictor import default_device, to_network
@@ -101,7 +101,7 @@ class CachedEpoch:
         training = samples.recipe.training
         self.order = EpochOrder(
             len(samples.positions),
-            training.batch_size,
+            training.images_a_step,
             seed=training.seed,
             epoch=epoch,
             first_batch=first_batch,
@@ -141,7 +141,8 @@ def cache_features(
     if not recipe.model.freeze_encoder:
         return None
     samples = OrientedSamples(recipe, task, material)
-    why_not, store = _reason_against(recipe, task, model, len(samples.orientations)), None
+    sharded = material.chunks("train") is not None  # more of them than a machine holds
+    why_not, store = _reason_against(recipe, task, model, len(samples.orientations), sharded=sharded), None
     if why_not is None:
         keep = _kept(model, recipe.input.size, half)
         folder = cache_folder() / f"features-{_key(samples, model, material.fingerprint, keep)}"
@@ -157,7 +158,9 @@ def cache_features(
     return None if store is None else partial(CachedEpoch, samples, store)
 
 
-def _reason_against(recipe: Recipe, task: Task, model: PixelModel, variants: int) -> str | None:
+def _reason_against(
+    recipe: Recipe, task: Task, model: PixelModel, variants: int, *, sharded: bool = False
+) -> str | None:
     changes = random_changes(recipe.augmentation)
     if recipe.model.unfreeze_epochs:
         return "it begins to train later (model.unfreeze_epochs)"
@@ -169,8 +172,8 @@ def _reason_against(recipe: Recipe, task: Task, model: PixelModel, variants: int
         return f"its input never repeats ({', '.join(f'augmentation.{name}' for name in changes)})"
     if not model.can_split:
         return f"{recipe.model.architecture} does not come in two halves"
-    if recipe.data.cache == "off":
-        return "data.cache is off"
+    if recipe.data.cache == "off" or sharded:
+        return "the data are shards" if sharded else "data.cache is off"
     if recipe.training.epochs <= variants:
         return f"training.epochs={recipe.training.epochs} does not exceed the orientations of a sample ({variants})"
     return None
@@ -222,8 +225,8 @@ def _encoded(samples: OrientedSamples, model: PixelModel, console: Console) -> I
     """Features and targets of all rows, in batches of the training's size, computed as its steps would."""
     device, training = default_device(), samples.recipe.training
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for start in range(0, len(samples), training.batch_size):
-        rows = range(start, min(start + training.batch_size, len(samples)))
+    for start in range(0, len(samples), training.images_a_step):
+        rows = range(start, min(start + training.images_a_step, len(samples)))
         levels_bchw, target_bhw = samples.batch(rows)
         image_bchw = to_network(levels_bchw, device)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):

@@ -37,6 +37,8 @@ class FirstLook:
             DataError: there are errors, and ``force`` is not asked.
         """
         key = _key(recipe, root)
+        if samples[0].stored is not None:  # they were looked at when the shards were written
+            self._seen[key], self._records[key] = samples[0].stored.shards.inspection, []
         if key not in self._seen:
             records = self._records[key] = []
             findings = quick_inspection(recipe, samples, console=console, keep=records)
@@ -58,11 +60,14 @@ class FirstLook:
         Returns:
             what the manifest remembers: ``forced``, and the sentences under ``errors``, ``warnings`` and ``split``.
         """
-        key = _key(recipe, root)
-        leaks = [_line(finding) for finding in split_inspection(recipe, self._records[key], subsets)]
+        leaks = [_line(finding) for finding in split_inspection(recipe, self._records[_key(recipe, root)], subsets)]
         for line in leaks:
             console.say(f"WARNING: the split leaks: {line}")
-        return self._seen[key] | {"split": leaks}
+        return self.seen(recipe, root) | {"split": leaks}
+
+    def seen(self, recipe: Recipe, root: Path) -> dict[str, Any]:
+        """``forced``, and the sentences under ``errors`` and ``warnings``."""
+        return dict(self._seen[_key(recipe, root)])
 
     def say(self, console: Console) -> None:
         """A line for each thing that is wrong, once. Apart from the look: what is said begins a run's log."""

@@ -20,7 +20,7 @@ from perpixel.recipe import AugmentationSection, load_recipe
 from perpixel.tasks import Task, build_task
 from perpixel.training.first_look import FirstLook
 
-__all__ = ["Further", "JoinedSamples", "further_pairs"]
+__all__ = ["Further", "JoinedSamples", "further_pairs", "require_files"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def further_pairs(file: str, task: Task, look: FirstLook | None, console: Consol
         )
     root = data_root(recipe.data)
     samples = list_samples(recipe.data, root)
+    require_files(samples, root)
     if look is not None:
         look(recipe, samples, root, console)
     by_id = {sample.id: sample for sample in samples}
@@ -110,6 +111,16 @@ def further_pairs(file: str, task: Task, look: FirstLook | None, console: Consol
         augmentation=recipe.augmentation,
         facts={"recipe": str(file), "root": str(root.resolve()), "training_samples": len(chosen), "fingerprint": key},
     )
+
+
+def require_files(samples: Sequence[Sample], root: Path) -> None:
+    """Raise RequestError for samples of shards: what is joined is shuffled as one, which no cache of chunks bears."""
+    if samples[0].stored is not None:
+        raise RequestError(
+            "these are shards, and data.also joins files alone",
+            where=root,
+            cure="take the folders that the shards were written from, or write one folder of shards of all the pairs.",
+        )
 
 
 def _target(sample: Sample) -> Path:

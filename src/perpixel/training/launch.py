@@ -41,6 +41,7 @@ def train_with(
     data: Path | None = None,
     resume: bool = False,
     force: bool = False,
+    budget: float | None = None,
     console: Console | None = None,
 ) -> Run:
     """Train a recipe with ``devices`` processes on each of ``nodes`` machines; arguments else as those of `train`.
@@ -61,10 +62,19 @@ def train_with(
         with meet(place) as processes:
             folder = processes.from_first(choose_folder)
             look = FirstLook(force=force)
-            return train(recipe, folder, data=data, resume=resume, look=look, console=console, processes=processes)
+            return train(
+                recipe,
+                folder,
+                data=data,
+                resume=resume,
+                look=look,
+                console=console,
+                processes=processes,
+                budget=budget,
+            )
     if count == 1:
         look = FirstLook(force=force)
-        return train(recipe, choose_folder(), data=data, resume=resume, look=look, console=console)
+        return train(recipe, choose_folder(), data=data, resume=resume, look=look, console=console, budget=budget)
     folder = choose_folder()
     job = {
         "recipe": recipe.to_dict(),
@@ -72,6 +82,7 @@ def train_with(
         "data": str(data) if data else None,
         "resume": resume,
         "force": force,
+        "budget": budget,
     }
     _run_workers(job, count, console or Console(), folder)
     return Run(folder)

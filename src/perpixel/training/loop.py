@@ -86,7 +86,7 @@ class TrainingModule(LightningModule):
         self.model = model
         self.loss, self.recipe, self.run_folder = loss, recipe, run
         self.make_loader, self.samples, self.validate_model = make_loader, samples, validate
-        self.batches_per_epoch = batches_per_epoch(samples, recipe.training.batch_size)
+        self.batches_per_epoch = batches_per_epoch(samples, recipe.training.images_a_step)
         self.console, self.stop_asked, self.processes = console, stop_asked, processes
         self.progress = Progress()
         schedule = recipe.schedule
@@ -98,6 +98,7 @@ class TrainingModule(LightningModule):
         self._optimizer_state: Any = None
         self._saved_at = self._clock = time.monotonic()
         self._steps_seen = 0
+        self.tell_history: Callable[[list[dict[str, float]]], None] = lambda rows: None  # after every epoch
         self._ids: tuple[str, ...] = ()  # samples of the running batch
         self._skipped = False  # the loss of the running batch was no number
 
@@ -156,7 +157,7 @@ class TrainingModule(LightningModule):
             output_bkhw = self.model.decode(batch.features, batch.size)
         else:
             output_bkhw = self.model(batch.image_bchw)
-        count = batch_length(self.samples, self.recipe.training.batch_size, self.progress.batch)
+        count = batch_length(self.samples, self.recipe.training.images_a_step, self.progress.batch)
         loss = self._loss_of_all(output_bkhw, batch.target_bhw, count)
         value = float(loss.detach())
         self._ids, self._skipped = batch.ids, not np.isfinite(value)
@@ -288,6 +289,7 @@ class TrainingModule(LightningModule):
             self.console.say(f"stopped early: no gain of {section.monitor} in {patience} epochs")
         self.save()
         self.run_folder.write_history(position.history)
+        self.tell_history(position.history)
 
     def _count_bad_step(self, what: str) -> None:
         position = self.progress

@@ -7,16 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from perpixel.console import Console
 from perpixel.data.cache import DecodedSamples, decode_samples, fingerprint
 from perpixel.data.samples import Sample, data_root, list_samples
+from perpixel.data.shards import ShardedSamples
 from perpixel.data.split import make_split
 from perpixel.errors import RequestError
 from perpixel.recipe import AugmentationSection, Recipe
 from perpixel.run import Run
 from perpixel.tasks import Task
 from perpixel.training.first_look import FirstLook
-from perpixel.training.further import Further, JoinedSamples, further_pairs
+from perpixel.training.further import Further, JoinedSamples, further_pairs, require_files
+
+_DESCRIBED = 5000  # targets of shards: to read all of them would be to read all shards once more
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,12 @@ class Material:
         """Ids by position."""
         return [sample.id for sample in self.samples]
 
+    def chunks(self, subset: str) -> tuple[NDArray[np.int64], int] | None:
+        """The chunk of each of a subset's samples, and the window to shuffle in, of data in shards."""
+        if not isinstance(self.decoded, ShardedSamples):
+            return None
+        return self.decoded.chunk_n[self.positions(subset)], self.decoded.window
+
     def positions(self, subset: str) -> list[int]:
         """Positions of a subset's samples."""
         return [position for position, sample in enumerate(self.samples) if self.subsets[sample.id] == subset]
@@ -53,6 +65,8 @@ def prepare(
     """List, inspect, split and decode the data; of a run that goes on the split stays, and no second look is taken."""
     root = data_root(recipe.data)
     samples = list_samples(recipe.data, root)
+    if recipe.data.also:
+        require_files(samples, root)
     look = look or FirstLook()
     seen = None
     if split_of is None:
@@ -67,7 +81,7 @@ def prepare(
         image_scale=task.image_scale,
         progress=lambda done, total: console.progress("reading", done, total),
     )
-    console.say(f"{len(samples)} pairs in {root}, read in {time.monotonic() - started:.1f} s")
+    console.say(f"{len(samples)} pairs in {recipe.data.root}, read in {time.monotonic() - started:.1f} s")
     for note, count in decoded.notes.items():
         console.say(f"  {count} images: {note}")
     further = [further_pairs(file, task, look if split_of is None else None, console) for file in recipe.data.also]
@@ -75,7 +89,11 @@ def prepare(
     if split_of is None:
         position = {sample.id: index for index, sample in enumerate(samples)}
         subsets, groups = make_split(
-            samples, recipe.split, lambda sample: task.stratum_value(decoded.target(position[sample.id]))
+            samples,
+            recipe.split,
+            lambda sample: (
+                sample.stored.stratum if sample.stored else task.stratum_value(decoded.target(position[sample.id]))
+            ),
         )
         seen = look.at_split(recipe, subsets, root, console)
         subsets |= {sample.id: "train" for more in further for sample in more.samples}
@@ -89,7 +107,12 @@ def prepare(
     counts = {name: list(subsets.values()).count(name) for name in sorted(set(subsets.values()))}
     console.say(f"split {recipe.split.method}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     material = replace(material, subsets=subsets, groups=groups, inspection=seen)
-    facts = task.describe(material.decoded.target(place) for place in material.positions("train"))
+    described = material.positions("train")
+    if material.chunks("train") is not None and len(described) > _DESCRIBED:
+        # Shards were shuffled when they were written, so the first are as good as any.
+        described = described[:_DESCRIBED]
+        console.say(f"the first {_DESCRIBED} training targets stand for all:")
+    facts = task.describe(material.decoded.target(place) for place in described)
     console.say(task.facts_table(facts))
     return replace(material, facts=facts)
 

@@ -143,7 +143,7 @@ def say_shares(
     Raises:
         RequestError: a batch has fewer images than there are processes.
     """
-    count, size = processes.world_size, recipe.training.batch_size
+    count, size = processes.world_size, recipe.training.images_a_step
     if before != count:
         console.say(f"this run was trained by {before} process{'es' if before > 1 else ''} so far, now by {count}:")
         console.say("  it takes the same batches, and its weights may differ by rounding from those of either number")

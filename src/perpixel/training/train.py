@@ -5,25 +5,27 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Container
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
 from perpixel.console import Console
 from perpixel.data.dataset import EpochOrder, TrainingSet, training_loader
-from perpixel.data.samples import data_root
+from perpixel.data.samples import stated_root
 from perpixel.errors import RequestError
 from perpixel.evaluation.evaluate import Evaluation, evaluate_samples
-from perpixel.inference.predictor import Predictor, default_device, to_network
+from perpixel.inference.predictor import Predictor, default_device
+from perpixel.memory import of_training, out_of_memory_told
 from perpixel.models import PixelModel, build_model
 from perpixel.recipe import Recipe
 from perpixel.run import Run, write_atomic
 from perpixel.tasks import Metrics, Task, build_task, check_monitor
+from perpixel.training.budget import fit_to_budget, say_budget
 from perpixel.training.feature_cache import cache_features
 from perpixel.training.finish import finish
 from perpixel.training.first_look import FirstLook
@@ -31,11 +33,15 @@ from perpixel.training.fit import fit, stop_asked
 from perpixel.training.loop import TrainingModule, model_bytes, seed_everything
 from perpixel.training.material import Material, prepare
 from perpixel.training.parallel import say_shares
-from perpixel.training.precision import choose_precision
-from perpixel.training.processes import Onlooker, Processes, shares
+from perpixel.training.processes import Onlooker, Processes
+from perpixel.training.settle import settle
 from perpixel.training.starting import StartingRun, say_weights, starting_weights, weights_facts
 from perpixel.training.sync_norm import synchronize_batch_norm
+from perpixel.training.trackers import Trackers
 from perpixel.training.validation_memory import RememberingModel, validation_memory
+
+# What a run writes until its recipe is there, which comes when all is settled; also half made, as .NAME-abc.
+_WRITTEN_FIRST = ("log.txt", "split.csv", "manifest.json", "recipe.yaml")
 
 
 def train(
@@ -48,6 +54,7 @@ def train(
     console: Console | None = None,
     processes: Processes | None = None,
     stop: Callable[[], bool] | None = None,
+    budget: float | None = None,
 ) -> Run:
     """Train a recipe into a run folder, or continue it there.
 
@@ -58,39 +65,71 @@ def train(
         look: what looks at the data first; trainings that share data share it, to look once.
         processes: all that train it together, each of which calls this with the same arguments; None: this one.
         stop: asked after every batch; true ends the training as Ctrl-C does, saved and to be continued.
+        budget: seconds from this call to the end, evaluation included; the number of epochs is chosen by it, in place
+            of ``training.epochs``. A continuation keeps what was chosen.
 
     Raises:
-        RequestError: the folder holds a run and ``resume`` is not asked, or nothing to resume.
+        RequestError: the folder holds a run and ``resume`` is not asked, or nothing to resume; a budget is too short.
         DataError, RecipeError, WeightsError: before anything is trained.
-        RunError: the training failed, or was interrupted.
+        RunError: the training failed, or was interrupted; of too little memory it names what to lower.
     """
     processes = processes or Processes()
     run = Run(run_dir) if processes.first else Onlooker(run_dir)
-    recipe = processes.from_first(lambda: (_continued if resume else _fresh)(recipe, run, data))
-    console = (console or Console()).with_log(run.log_path) if processes.first else Console()
+
+    def what_to_lower() -> list[str]:
+        return of_training(run.recipe if run.recipe_path.is_file() else recipe)
+
+    with out_of_memory_told(what_to_lower, run.path, "a continuation changes nothing: lower them in another run."):
+        _train(recipe, run, data, resume, look, console or Console(), processes, stop, budget)
+    return run
+
+
+def _train(
+    recipe: Recipe,
+    run: Run,
+    data: Path | None,
+    resume: bool,
+    look: FirstLook | None,
+    console: Console,
+    processes: Processes,
+    stop: Callable[[], bool] | None,
+    budget: float | None,
+) -> None:
+    started, begun = time.monotonic(), processes.from_first(run.recipe_path.is_file)
+    recipe = processes.from_first(
+        lambda: _continued(recipe, run, data, keep_epochs=budget is not None) if resume else _fresh(recipe, run, data)
+    )
+    console = console.with_log(run.log_path) if processes.first else Console()
     if processes.from_first(lambda: run.finished):
         console.say(f"{run.path} is finished already; its figures are in {run.evaluation_dir('val')}")
-        return run
+        return
     task = build_task(recipe)
     check_monitor(task, recipe.training.monitor)
     weights, source = starting_weights(recipe.model.weights)
     material = processes.in_turn(lambda: _prepare(recipe, task, console, run, look, resume, processes))
     model = processes.in_turn(lambda: _build(recipe, task, weights))
     _say_model(recipe, model, source, console)
+    samples, loss = len(material.positions("train")), task.loss(material.facts)
+    loader_of = partial(_loaders, task=task, material=material, processes=processes)
+    recipe = settle(recipe, model, loss, loader_of, samples, console, processes)
     before = run.manifest.get("processes", processes.world_size)
-    say_shares(recipe, model, processes, len(material.positions("train")), before, console)
-    recipe = processes.from_first(lambda: _settle(recipe, model, console, processes))
-    torch.set_num_threads(recipe.training.threads or 1)
+    say_shares(recipe, model, processes, samples, before, console)
+    if budget is not None and not begun:
+        make = partial(_module, task=task, material=material, console=Console(), processes=processes)
+        scored = _scored_images(task, material)
+        recipe, facts = fit_to_budget(recipe, budget, started, model, make, scored, console, processes)
+        run.update_manifest(budget=facts)
     run.write_recipe(recipe)
     run.write_split(material.subsets, material.groups)
     run.update_manifest(**_facts(recipe, run, model, source, material))
     if material.inspection is not None:
         run.update_manifest(inspection=material.inspection)
     run.update_manifest(processes=processes.world_size)
-    module = _module(recipe, run, task, model, material, console, processes)
+    module = _module(recipe, run, model, task, material, console, processes)
     if stop is not None:
         module.stop_asked = lambda: stop_asked() or stop()
     module.restore()
+    trained_before = module.progress.seconds
     if not module.done:  # restored first: the features are of the weights that train
         cached = processes.in_turn(lambda: cache_features(recipe, task, model, material, run, console))
         share = (processes.rank, processes.world_size)
@@ -98,11 +137,17 @@ def train(
     if recipe.training.epochs == 0 and processes.first:
         write_atomic(run.best_path, model_bytes(model))
         run.write_history([])
-    fit(module, recipe, run, console)
+    trackers = Trackers(run, recipe if processes.first else recipe.with_training(trackers=()), console)
+    module.tell_history = trackers.update
+    trackers.update(module.progress.history)
+    try:
+        fit(module, recipe, run, console)
+    finally:
+        trackers.close()
     if processes.first:
         finish(recipe, run, material, module.progress, console)
+        say_budget(run, time.monotonic() - started + trained_before, console)
     processes.wait()
-    return run
 
 
 def _prepare(
@@ -123,35 +168,51 @@ def _prepare(
     return prepare(recipe, task, console, run, look)
 
 
-def _fresh(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
+def _fresh(recipe: Recipe, run: Run, data: Path | None, besides: Container[str] = ()) -> Recipe:
+    """The recipe of a new run.
+
+    Args:
+        besides: what the folder may hold.
+    """
     if run.recipe_path.exists():
         raise RequestError(
             "this folder holds a run already", where=run.path, cure="continue it with --resume, or name another --run."
         )
-    if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+    if run.path.exists() and (not run.path.is_dir() or any(_made(path) not in besides for path in run.path.iterdir())):
         raise RequestError("this is not an empty folder", where=run.path, cure="name another --run.")
     return _with_root(recipe, data)
 
 
+def _made(path: Path) -> str:
+    """The name of the file that this one is, or was to become."""
+    return path.name[1:].rpartition("-")[0] if path.name.startswith(".") else path.name
+
+
 def _with_root(recipe: Recipe, data: Path | None) -> Recipe:
-    root = data_root(recipe.data, data).resolve()
-    return recipe.model_copy(
-        update={"data": recipe.data.model_copy(update={"root": str(root), "also": _resolved(recipe)})}
-    )
+    root = stated_root(recipe.data, data)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root, "also": _resolved(recipe)})})
 
 
 def _resolved(recipe: Recipe) -> tuple[str, ...]:
     return tuple(str(Path(file).resolve()) for file in recipe.data.also)
 
 
-def _continued(recipe: Recipe, run: Run, data: Path | None) -> Recipe:
-    """The run's own recipe, after a check that it is the one that is asked for."""
+def _continued(recipe: Recipe, run: Run, data: Path | None, keep_epochs: bool) -> Recipe:
+    """The run's own recipe, after a check that it is the one that is asked for.
+
+    Args:
+        keep_epochs: their number was chosen when the run began.
+    """
     if not run.recipe_path.exists():
-        return _fresh(recipe, run, data)
+        return _fresh(recipe, run, data, besides=_WRITTEN_FIRST)  # it ended before it had settled anything
     stored = run.recipe
     if data is not None:
         stored = _with_root(stored, data)
-    settled = {"precision": stored.training.precision, "threads": stored.training.threads}
+    settled: dict[str, Any] = {"precision": stored.training.precision, "threads": stored.training.threads}
+    if recipe.training.batch_size == "auto":
+        settled["batch_size"] = stored.training.batch_size
+    if keep_epochs or "budget" in run.manifest:
+        settled["epochs"] = stored.training.epochs
     asked = recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"root": stored.data.root, "also": _resolved(recipe)}),
@@ -198,21 +259,6 @@ def _say_model(recipe: Recipe, model: PixelModel, source: StartingRun | None, co
     say_weights(model.weights_report, source, console)
 
 
-def _settle(recipe: Recipe, model: PixelModel, console: Console, processes: Processes) -> Recipe:
-    """Fix what the machine decides, so that the stored recipe is complete."""
-    section = recipe.training
-    threads = section.threads or max(1, torch.get_num_threads() // processes.local_size)
-    torch.set_num_threads(threads)
-    precision: str = section.precision
-    if precision == "auto":
-        device = default_device()
-        images = len(shares(range(section.batch_size), processes.world_size)[0])
-        image_bchw = torch.zeros(images, 3, *recipe.input.size, dtype=torch.uint8)
-        precision = choose_precision(model.to(device), to_network(image_bchw, device), console)
-    settled = section.model_copy(update={"threads": threads, "precision": precision})
-    return recipe.model_copy(update={"training": settled})
-
-
 def _facts(
     recipe: Recipe, run: Run, model: PixelModel, source: StartingRun | None, material: Material
 ) -> dict[str, Any]:
@@ -247,8 +293,8 @@ def _git_revision() -> str | None:
 def _module(
     recipe: Recipe,
     run: Run,
-    task: Task,
     model: PixelModel,
+    task: Task,
     material: Material,
     console: Console,
     processes: Processes,
@@ -270,11 +316,17 @@ def _module(
     return module
 
 
+def _scored_images(task: Task, material: Material) -> tuple[int, int]:
+    """How many images a validation scores, and the end of a training."""
+    val, test = (len(material.positions(subset)) for subset in ("val", "test"))
+    return val, val * (1 + bool(task.chosen_on_validation)) + test
+
+
 def _loaders(
     recipe: Recipe, task: Task, material: Material, processes: Processes
 ) -> Callable[[int, int], DataLoader[Any]]:
     """The loader of the rest of an epoch, as a function of the epoch and its first batch."""
-    positions, seed = material.positions("train"), recipe.training.seed
+    positions, chunks, seed = material.positions("train"), material.chunks("train"), recipe.training.seed
     share = (processes.rank, processes.world_size)
 
     def make_loader(epoch: int, first_batch: int) -> DataLoader[Any]:
@@ -291,8 +343,10 @@ def _loaders(
             seed=seed,
             epoch=epoch,
         )
-        size = recipe.training.batch_size
-        order = EpochOrder(len(dataset), size, seed=seed, epoch=epoch, first_batch=first_batch, share=share)
+        size = recipe.training.images_a_step
+        order = EpochOrder(
+            len(dataset), size, seed=seed, epoch=epoch, first_batch=first_batch, share=share, chunks=chunks
+        )
         return training_loader(dataset, order, workers=recipe.training.workers)
 
     return make_loader
@@ -302,7 +356,7 @@ def _validation(
     recipe: Recipe, task: Task, model: PixelModel, material: Material, console: Console, processes: Processes
 ) -> Callable[[PixelModel], Evaluation]:
     """Each process scores whole batches of those that one would score, so that no figure depends on their number."""
-    memory = validation_memory(recipe, model)
+    memory = validation_memory(recipe, model) if material.chunks("val") is None else None  # shards may be too many
     positions, size = material.positions("val"), recipe.inference.batch_size
     batches = [positions[start : start + size] for start in range(0, len(positions), size)]
     own = [position for batch in batches[processes.rank :: processes.world_size] for position in batch]

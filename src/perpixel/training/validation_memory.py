@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from perpixel.data.cache import cache_folder
+from perpixel.data.cache_folder import cache_folder
 from perpixel.models import PixelModel
 from perpixel.recipe import Recipe
 from perpixel.training.feature_cache import used_features

@@ -65,6 +65,7 @@ def _train(job: dict[str, Any], out: TextIO) -> None:
             look=FirstLook(force=job["force"]),
             console=_Telling(out if place.rank == 0 else None),
             processes=processes,
+            budget=job["budget"],
         )
 
 
