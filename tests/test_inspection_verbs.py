@@ -265,5 +265,5 @@ def test_a_grid_looks_once_at_the_data_that_its_cells_share(
     )
     assert looked == ["look"]
     assert stream.getvalue().count("something is odd") == 1
-    for cell in ("1", "2"):
+    for cell in ("seed1", "seed2"):
         assert Run(tmp_path / "grid" / cell).manifest["inspection"]["warnings"] == ["a-rule: something is odd."]
