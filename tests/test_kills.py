@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import perpixel
 from perpixel.run import Run
 from ranks import SHARED
 from tiny import assert_same_weights, tiny_recipe, write_tiny
@@ -19,7 +20,7 @@ from tiny import assert_same_weights, tiny_recipe, write_tiny
 RANKS = str(Path(__file__).with_name("ranks.py"))
 WAYS = ("one", "devices", "nodes")
 # How often a process comes to a place of each phase at most, in the three epochs below.
-PHASES = {"step": 9, "loading": 12, "validation": 9, "writing": 40, "written": 40, "cache": 20}
+PHASES = {"step": 9, "loading": 12, "validation": 9, "writing": 40, "written": 40, "cache": 20, "shards": 30}
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,16 @@ class Case:
     def order(self) -> str:
         return f"strike {self.phase} {self.rank} {self.count}"
 
+    @property
+    def alike(self) -> tuple[bool, bool]:
+        """What its weights depend on: whether one process trains, and whether the data are shards."""
+        return self.way == "one", self.phase == "shards"
+
 
 def draw(chance: random.Random) -> Case:
     way, phase = chance.choice(WAYS), chance.choice(list(PHASES))
     # The first process reads and writes for all.
-    rank = chance.randrange(2) if way != "one" and phase in ("step", "loading", "validation") else 0
+    rank = chance.randrange(2) if way != "one" and phase in ("step", "loading", "validation", "shards") else 0
     return Case(way, chance.randrange(2), phase, rank, chance.randint(1, PHASES[phase]))
 
 
@@ -69,14 +75,15 @@ def start(case: Case, recipe: Path, run: Path, order: str = "") -> tuple[list[in
     return [process.returncode for process in started], "\n".join(errors)
 
 
-def recipe_file(data: Path, folder: Path, workers: int) -> Path:
+def recipe_file(data: Path, case: Case, folder: Path) -> Path:
     settings = (
         "model.freeze_encoder=true",  # its batch normalisation cannot train on one image of 32x32
         "model.decoder_norm=false",
-        f"training.workers={workers}",
+        f"training.workers={case.workers}",
         "training.checkpoint_seconds=1e-6",
+        *((f"data.root=local:{data / 'shards'}",) if case.phase == "shards" else ()),
     )
-    Run(folder / "asked").write_recipe(tiny_recipe(data, *SHARED, *settings))
+    Run(folder / "asked").write_recipe(tiny_recipe(data / "files", *SHARED, *settings))
     return Run(folder / "asked").recipe_path
 
 
@@ -89,20 +96,20 @@ def figures(run: Run) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
 def test_fifty_kills(tmp_path: Path) -> None:
-    data = write_tiny(tmp_path / "data")
+    data = tmp_path / "data"
+    perpixel.shard("salt", data / "shards", data=write_tiny(data / "files"), overrides=SHARED[:3], size_mb=0.01)
     chance = random.Random(int(os.environ.get("PERPIXEL_KILLS_SEED", "0")))
     wanted = int(os.environ.get("PERPIXEL_KILLS", "50"))
-    straight: dict[bool, Run] = {}
-    for alone in (True, False):
-        folder = tmp_path / f"straight-{alone}"
-        case = Case("one" if alone else "devices", 0, "", 0, 0)
-        statuses, said = start(case, recipe_file(data, folder, 0), folder / "run")
+    straight: dict[tuple[bool, bool], Run] = {}
+    for case in [Case(way, 0, phase, 0, 0) for way in ("one", "devices") for phase in ("step", "shards")]:
+        folder = tmp_path / f"straight-{case.way}-{case.phase}"
+        statuses, said = start(case, recipe_file(data, case, folder), folder / "run")
         assert statuses == [0], said
-        straight[alone] = Run(folder / "run")
+        straight[case.alike] = Run(folder / "run")
     struck: list[Case] = []
     for number in range(4 * wanted):
         case, folder = draw(chance), tmp_path / f"{number}"
-        recipe = recipe_file(data, folder, case.workers)
+        recipe = recipe_file(data, case, folder)
         statuses, said = start(case, recipe, folder / "run", case.order)
         assert "Traceback" not in said, f"{case}\n{said}"
         if any(statuses):  # else its count was beyond what there was to do
@@ -111,8 +118,8 @@ def test_fifty_kills(tmp_path: Path) -> None:
             assert not any(statuses), f"{case}\n{said}"
             assert Run(folder / "run").read_history()[: len(before)] == before, case
             struck.append(case)
-        assert_same_weights(straight[case.way == "one"].best_path, Run(folder / "run").best_path)
-        assert figures(straight[case.way == "one"]) == figures(Run(folder / "run")), case
+        assert_same_weights(straight[case.alike].best_path, Run(folder / "run").best_path)
+        assert figures(straight[case.alike]) == figures(Run(folder / "run")), case
         print(len(struck), case, "" if any(statuses) or case in struck else "not struck", flush=True)
         if len(struck) == wanted:
             break

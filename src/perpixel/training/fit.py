@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, Trainer
 
 from perpixel.console import Console
 from perpixel.errors import RunError
+from perpixel.memory import is_out_of_memory
 from perpixel.recipe import Recipe
 from perpixel.run import Run
 from perpixel.training.loop import Interrupted, TrainingModule
@@ -102,7 +103,7 @@ def fit(module: TrainingModule, recipe: Recipe, run: Run, console: Console) -> N
 
 def _explained(error: Exception, recipe: Recipe, run: Run) -> Exception:
     """What a user can cause and PyTorch says in its own words, said in ours; anything else as it is."""
-    if "DataLoader worker" in str(error) and "exited unexpectedly" in str(error):
+    if "DataLoader worker" in str(error) and not is_out_of_memory(error):
         return RunError(
             "a process that loads data has ended",
             where=run.path,
