@@ -43,6 +43,7 @@ class Case:
         loss: of its output and target.
         batch, size: batch, and (height, width) of what the network sees.
         frozen: the encoder does not train.
+        rivals: further ways to train it.
         epochs, warm: in all, and those (of one epoch alone: batches) that are left out of the measurement.
     """
 
@@ -62,6 +63,7 @@ class Case:
     frozen: bool = False
     epochs: int = 1
     warm: int = 2
+    rivals: tuple[str, ...] = ()
 
 
 def write_salt(root: Path, count: int) -> None:
@@ -140,12 +142,12 @@ def deeplab() -> Any:
 
 
 def head() -> Any:
-    """System 4's network on the encoder that needs no download."""
+    """System 4's network."""
     import timm
     import torch
     from torch import nn
 
-    encoder = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+    encoder = timm.create_model("efficientnet_b0", pretrained=False, num_classes=0)
     with torch.no_grad():
         width = encoder.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
     layers = [nn.Linear(width, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 128 * 128)]
@@ -180,12 +182,13 @@ CASES = {
             batch=32,
             size=(128, 128),
             flip=True,
+            rivals=("Hugging Face Trainer",),
         ),
         Case(
             "head",
-            "Regression head of system 4 on a frozen EfficientNet-Lite0, 128x128, batches of 32, PNG files of 640x480",
+            "Regression head of system 4 on a frozen EfficientNetB0, 128x128, batches of 32, PNG files of 640x480",
             "depth-regression",
-            ("model.encoder=tf_efficientnet_lite0", "training.early_stopping_epochs=null"),
+            ("training.early_stopping_epochs=null",),
             write_depth,
             "metres",
             head,
@@ -196,6 +199,7 @@ CASES = {
             frozen=True,
             epochs=3,
             warm=1,
+            rivals=("Keras on PyTorch",),
         ),
         Case(
             "mrpnet",

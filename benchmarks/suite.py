@@ -67,10 +67,10 @@ def answer(script: str, *arguments: str) -> Any:
 
 def rounds(case: Case, data: Path, count: int) -> Rows:
     """What each way took in each round."""
-    rows: Rows = {way: [] for way in WAYS}
+    rows: Rows = {way: [] for way in (*WAYS, *case.rivals)}
     order = random.Random(0)
     for number in range(count):
-        for way in order.sample(WAYS, len(WAYS)):
+        for way in order.sample(list(rows), len(rows)):
             rows[way].append(answer("worker.py", case.name, way, str(data)))
             told = rows[way][-1]
             print(f"{case.name}, round {number + 1}: {way} {told['processor']:.2f} s of processor a batch", flush=True)
@@ -97,7 +97,7 @@ def quality(case: Case, data: Path) -> dict[str, list[float]]:
 
 
 def heading(count: int) -> list[str]:
-    packages = ("perpixel", "torch", "lightning", "segmentation-models-pytorch", "timm", "numpy", "Pillow")
+    packages = ("perpixel", "torch", "lightning", "segmentation-models-pytorch", "timm", "transformers", "keras")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
     return [
         "# Training, beside the plain loop",
@@ -109,8 +109,8 @@ def heading(count: int) -> list[str]:
         " thread, no worker processes. Timed are the batches: loading, augmentation, forward, backward, optimiser. Not"
         " timed: imports, the first look at the data, filling the cache, features of a frozen encoder, validation."
         " `plain Lightning` is `benchmarks/plain.py`: a Dataset of Pillow and numpy, a LightningModule, Adam, fp32, as"
-        " the examples of segmentation-models-pytorch have it. Ratios are of medians; in brackets the smallest and the"
-        " largest ratio of a round. Peak memory is of the process.",
+        " the examples of segmentation-models-pytorch have it; the others are in `benchmarks/rivals.py`. Ratios are of"
+        " medians; in brackets the smallest and the largest ratio of a round. Peak memory is of the process.",
         "",
     ]
 
@@ -153,7 +153,7 @@ def section(case: Case, rows: Rows, operations: int, peak: dict[str, float]) -> 
 
 
 def ratio(plain: list[dict[str, Any]], own: list[dict[str, Any]], kind: str) -> str:
-    """How many times as fast as the plain loop."""
+    """How many times as fast as the plain loop, each round beside its own."""
     whole = statistics.median(row[kind] for row in plain) / statistics.median(row[kind] for row in own)
     each = [a[kind] / b[kind] for a, b in zip(plain, own, strict=True)]
     return "1" if plain is own else f"**{whole:.2f}** ({min(each):.2f} to {max(each):.2f})"

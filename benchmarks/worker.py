@@ -138,6 +138,16 @@ def main() -> None:
         own = "bf16" if _processor_has_bf16() and not asked.way.endswith("fp32") else "fp32"
         facts = by_perpixel(case, asked.data, watch, own, seed)
         quality = facts.pop("history")[-1].get("val_iou_per_image")
+    elif asked.way == "Hugging Face Trainer":
+        from rivals import train_trainer
+
+        train_trainer(case, asked.data, watch.epoch_began, watch.batch_ended)
+        facts, quality = {"precision": "fp32"}, None
+    elif asked.way == "Keras on PyTorch":
+        from rivals import train_keras
+
+        train_keras(case, asked.data, watch.epoch_began, watch.batch_ended)
+        facts, quality = {"precision": "fp32"}, None
     else:
         from plain import train_plain
 
