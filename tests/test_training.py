@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -270,3 +272,22 @@ def test_a_batch_too_small_for_batch_normalisation_is_told(data: Path, tmp_path:
     with pytest.raises(RunError, match="cannot learn from one value a channel") as raised:
         train(recipe, tmp_path / "run")
     assert "training.batch_size = 1, input.size = [32, 32]" in str(raised.value)
+
+
+def test_a_kill_just_before_the_last_row_of_history_loses_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(data)
+    with monkeypatch.context() as patch:
+        write = Run.write_history
+
+        def struck(self: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+            if len(rows) == recipe.training.epochs:
+                raise OSError("struck")
+            write(self, rows)
+
+        patch.setattr(Run, "write_history", struck)
+        with pytest.raises(OSError, match="struck"):
+            train(recipe, tmp_path / "run")
+    assert len(Run(tmp_path / "run").read_history()) == recipe.training.epochs - 1
+    assert len(train(recipe, tmp_path / "run", resume=True).read_history()) == recipe.training.epochs

@@ -118,9 +118,15 @@ def grid_document(folder: Path) -> Document:
     """The report of a grid or a search, of what is finished so far.
 
     Raises:
-        RequestError: no run is finished.
+        RequestError: no run is finished, or the table is of an earlier version.
     """
     stored, rows = read_json(folder / "grid.json"), read_rows(folder / "table.csv")
+    if "command" not in stored:
+        raise RequestError(
+            "this grid's table was written by an earlier version of perpixel",
+            where=folder,
+            cure="repeat the grid's command with --resume: it trains nothing again and writes the table anew.",
+        )
     if stored["best"] is None:
         raise RequestError("this grid has no finished run yet", where=folder, cure="finish it with --resume.")
     monitor, kind = stored["monitor"], stored["kind"]

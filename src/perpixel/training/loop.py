@@ -335,6 +335,7 @@ class TrainingModule(LightningModule):
             self.plateau.scale, self.plateau.waited = self.progress.plateau_scale, self.progress.plateau_waited
         if self.average is not None:
             self.average.steps, self.average.shadow = tree["average"]["steps"], tree["average"]["shadow"]
+        self.run_folder.write_history(self.progress.history)  # a kill may have come just before it was written
 
     def _step_seed(self) -> list[int]:
         return [self.recipe.training.seed & 0xFFFFFFFF, self.progress.epoch, self.progress.batch]
