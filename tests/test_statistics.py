@@ -183,3 +183,10 @@ def test_two_configurations_that_are_the_same_are_seldom_told_apart() -> None:
         assert result is not None
         found += result.p_value < 0.05
     assert found <= 20, "5 % of 200 are 10, and 20 are three standard deviations more"
+
+
+def test_a_figure_that_no_image_has_is_no_trained_difference() -> None:
+    none_kn = np.full((2, 6), np.nan)
+    nothing = paired_difference([math.nan] * 6, [math.nan] * 6)
+    assert trained_difference(nothing, none_kn, none_kn) is None
+    assert trained_difference(nothing, none_kn[:1], none_kn[:1]) is None

@@ -147,13 +147,13 @@ def trained_difference(
         difference: of the means over the runs, image by image.
         first_kn, second_mn: the figure of each image (columns) in each run (rows); nan where an image has none.
     """
-    keep_n = np.isfinite(first_kn).all(axis=0) & np.isfinite(second_mn).all(axis=0)
-    means = [values[:, keep_n].mean(axis=1) for values in (first_kn, second_mn)]
-    freedom = sum(len(each) for each in means) - 2
+    freedom = len(first_kn) + len(second_mn) - 2
     if freedom < 1 or math.isnan(difference.error):
         return None
     from scipy.stats import t
 
+    keep_n = np.isfinite(first_kn).all(axis=0) & np.isfinite(second_mn).all(axis=0)
+    means = [values[:, keep_n].mean(axis=1) for values in (first_kn, second_mn)]
     pooled = sum(float(((each - each.mean()) ** 2).sum()) for each in means) / freedom
     data, training = difference.error**2, pooled * sum(1 / len(each) for each in means)
     error = math.sqrt(data + training)
