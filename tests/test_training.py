@@ -291,3 +291,14 @@ def test_a_kill_just_before_the_last_row_of_history_loses_nothing(
             train(recipe, tmp_path / "run")
     assert len(Run(tmp_path / "run").read_history()) == recipe.training.epochs - 1
     assert len(train(recipe, tmp_path / "run", resume=True).read_history()) == recipe.training.epochs
+
+
+def test_a_start_that_was_refused_leaves_the_folder_free(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="one value a channel"):
+        train(tiny_recipe(data, "training.batch_size=1", "model.encoder=resnet18"), tmp_path / "begun")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.txt").write_text("refused\n")
+    run = train(tiny_recipe(data, "training.epochs=1"), tmp_path / "run")
+    assert run.finished and run.log_path.read_text().startswith("refused\n")
+    with pytest.raises(RequestError, match="holds a run already"):
+        train(tiny_recipe(data, "training.epochs=1"), tmp_path / "begun")

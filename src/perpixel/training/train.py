@@ -168,11 +168,11 @@ def _prepare(
     return prepare(recipe, task, console, run, look)
 
 
-def _fresh(recipe: Recipe, run: Run, data: Path | None, besides: Container[str] = ()) -> Recipe:
+def _fresh(recipe: Recipe, run: Run, data: Path | None, besides: Container[str] = ("log.txt",)) -> Recipe:
     """The recipe of a new run.
 
     Args:
-        besides: what the folder may hold.
+        besides: what the folder may hold; by default the log of a start that was refused.
     """
     if run.recipe_path.exists():
         raise RequestError(
