@@ -17,6 +17,7 @@ from perpixel.reporting.document import Block, Code, Document, Facts, Figure, Fo
 __all__ = ["to_html"]
 
 _WIDEST = 512  # pixels of a picture's longer side
+_SHORT = 24  # characters that stay on one line of a table: a wide one scrolls
 _PHONE_READS = 900  # pixels of a plot's width up to which its letters are still read on a phone
 _SMALL_PNG = 60_000  # bytes up to which a picture stays without loss
 
@@ -47,7 +48,7 @@ caption { text-align: left; color: var(--dim);
 th, td { padding: .28rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 th { color: var(--dim); font-weight: 600; white-space: normal; vertical-align: bottom; }
-th.word, td.word { text-align: left; white-space: normal; }
+th.word, td.word { text-align: left; white-space: normal; } td.short { white-space: nowrap; }
 code, pre { font: .86em/1.5 ui-monospace, monospace; } p code, dd code { background: var(--card); padding: .1em .3em;
   border-radius: .25rem; overflow-wrap: anywhere; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: .8rem 1rem;
@@ -171,10 +172,14 @@ def _inline(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
 
 
+def _class(cell: str) -> str:
+    return ' class="word short"' if len(cell) <= _SHORT else " class=word"
+
+
 def _table(table: Table) -> str:
     def row(cells: Iterable[str], tag: str) -> str:
         shown = (
-            f"<{tag}{' class=word' if column < table.left else ''}>{_inline(cell)}</{tag}>"
+            f"<{tag}{_class(cell) if column < table.left else ''}>{_inline(cell)}</{tag}>"
             for column, cell in enumerate(cells)
         )
         return f"<tr>{''.join(shown)}</tr>"
