@@ -2,8 +2,8 @@
 
     python benchmarks/profiles.py [--case unet ...] [--out benchmarks/results/profiles.md]
 
-Each training in a process of its own, on one thread, under PyTorch's profiler, which itself costs some time: read the
-shares, and take speeds from `benchmarks/suite.py`.
+Each training in a process of its own, on one thread, under PyTorch's profiler, which itself costs some time: shares alone
+are told; `benchmarks/suite.py` measures speeds.
 """
 
 from __future__ import annotations
@@ -105,18 +105,13 @@ def one(case: Case, way: str, data: Path) -> dict[str, float]:
 
 
 def section(case: Case, found: dict[str, dict[str, float]]) -> list[str]:
-    """A table: seconds a batch and shares, by group."""
-    lines = [f"## {case.title}", "", "| | " + " | ".join(f"{way}, s | share" for way in WAYS) + " | ratio |"]
-    lines.append("| :--- |" + " ---: |" * (2 * len(WAYS) + 1))
+    """A table: shares of the time by group."""
+    lines = [f"## {case.title}", "", f"| | {' | '.join(WAYS)} |", "| :--- |" + " ---: |" * len(WAYS)]
     totals = {way: sum(found[way].values()) for way in WAYS}
     for name in [*GROUPS, "the rest"]:
-        before, after = (found[way].get(name, 0.0) for way in WAYS)
-        cells = " | ".join(
-            f"{found[way].get(name, 0.0):.3f} | {found[way].get(name, 0.0) / totals[way]:.0%}" for way in WAYS
-        )
-        lines.append(f"| {name} | {cells} | {f'{before / after:.1f}' if after >= 0.001 else ''} |")
-    whole = " | ".join(f"{totals[way]:.3f} | " for way in WAYS)
-    return [*lines, f"| together | {whole} | {totals[WAYS[0]] / totals[WAYS[1]]:.1f} |", ""]
+        shares = [found[way].get(name, 0.0) / totals[way] for way in WAYS]
+        lines.append(f"| {name} | {' | '.join(f'{share:.0%}' for share in shares)} |")
+    return [*lines, ""]
 
 
 def main() -> None:
@@ -132,9 +127,9 @@ def main() -> None:
         "# Where the time of a training goes",
         "",
         f"Written by `python benchmarks/profiles.py` on {time.strftime('%Y-%m-%d')}: one thread, PyTorch's profiler,"
-        " own time of operations in seconds a batch. Before is the plain loop (`benchmarks/plain.py`, fp32), after is"
-        " perpixel (bf16, channels-last, fused optimiser, its cache). The profiler adds time of its own to every"
-        " operation; speeds are in [training_speed.md](training_speed.md).",
+        " shares of the operations' own time. The profiler measures by the wall clock and adds time of its own, so that"
+        " there are no seconds here: speeds are in [training_speed.md](training_speed.md). The plain loop is"
+        " `benchmarks/plain.py` in fp32; perpixel trains in bf16, channels-last, with a fused optimiser and its cache.",
         "",
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
