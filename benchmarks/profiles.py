@@ -2,7 +2,7 @@
 
     python benchmarks/profiles.py [--case unet ...] [--out benchmarks/results/profiles.md]
 
-Each training in a process of its own, on one thread, under PyTorch's profiler, which itself costs some time: shares alone
+Each training in a process of its own, on one thread, under PyTorch's profiler, which itself costs some time: only shares
 are told; `benchmarks/suite.py` measures speeds.
 """
 
