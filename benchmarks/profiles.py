@@ -2,8 +2,8 @@
 
     python benchmarks/profiles.py [--case unet ...] [--out benchmarks/results/profiles.md]
 
-Each training in a process of its own, on one thread, under PyTorch's profiler, which itself costs some time: only shares
-are told; `benchmarks/suite.py` measures speeds.
+Each training in a process of its own, on one thread, under PyTorch's profiler, which itself costs some time: only
+shares are told; `benchmarks/suite.py` measures speeds.
 """
 
 from __future__ import annotations
