@@ -18,7 +18,7 @@ from perpixel.errors import RunError
 from perpixel.images import read_image, read_label_map, write_image
 from perpixel.inference import files as prediction
 from perpixel.inference.predictor import Predictor
-from perpixel.inference.timing import NetworkClock, device_name
+from perpixel.inference.timing import device_name
 from perpixel.models import PixelModel
 from perpixel.run import Run
 
@@ -102,7 +102,7 @@ def test_the_clock_counts_the_network_alone_and_every_view(tiny_run: Run, monkey
     monkeypatch.setattr(predictor.model.network, "forward", slow)
     for flip, calls in ((False, 1), (True, 2)):
         predictor.inference = predictor.inference.model_copy(update={"flip": flip})
-        with NetworkClock(predictor) as clock:
+        with predictor.clock() as clock:
             predictor.scores([picture(0)])
             hand.seconds += 100
         assert clock.seconds == 2 * calls

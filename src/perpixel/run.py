@@ -5,14 +5,15 @@ Everything is written so that a kill at any instant leaves either the old file o
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from perpixel.errors import RequestError, RunError
 from perpixel.notebook import notebook_html
@@ -38,6 +39,31 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that is stable and readable; NaN is refused rather than written as no-JSON."""
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def try_lock(path: Path) -> IO[bytes] | None:
+    """A lock that ends with this process, even one that is killed; None while another holds it. Not on Windows."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among the processes of this machine: waits for the lock of `try_lock`, and gives it back."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def read_json(path: Path) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from perpixel.data.archives import unpack_missing
 from perpixel.data.cache_folder import cache_folder
 from perpixel.data.shard_cache import as_url, mirrored
-from perpixel.data.shards import Stored, open_shards
+from perpixel.data.shards import INDEX, Stored, open_shards
 from perpixel.errors import DataError
 from perpixel.recipe import DataSection
 
@@ -83,7 +83,7 @@ def list_unlabelled(data: DataSection, root: Path) -> list[Sample]:
     """Images without targets (a competition's test set), sorted by id."""
     if data.unlabelled is None:
         raise DataError("the recipe names no unlabelled images", where="data.unlabelled", cure="set the template.")
-    if open_shards(root, data.shard_cache) is not None:
+    if (root / INDEX).is_file():
         raise DataError("shards hold pairs alone, no unlabelled images", where=root, cure="give --data DIR of files.")
     unpack_missing(data.archives, root)
     found = _match_template(data.unlabelled, root)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -14,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from perpixel.errors import DataError, RequestError
-from perpixel.run import write_atomic
+from perpixel.run import locked, write_atomic
 
 __all__ = ["ChunkCache", "as_url", "digest_of", "mirrored"]
 
 _URL = re.compile(r"(s3|gs|azure|hf|r2|local):/+(.+)")
 _REMOTE = "remote.json"
 _ARRIVING = "arriving"
+_LOCK = "lock"
 _FILES = ("perpixel-shards.json", "index.json", "samples.csv")
 
 
@@ -48,7 +48,7 @@ def mirrored(url: str, caches: Path) -> Path:
         RequestError: the extra ``shards`` is not installed.
     """
     folder = caches / f"shards-{hashlib.blake2b(url.encode(), digest_size=12).hexdigest()}"
-    with _locked(folder):
+    with locked(folder / _LOCK):
         _clear(folder)
         fetched = {name: _fetch(url, name, folder) for name in _FILES}
         index = folder / _FILES[0]
@@ -87,7 +87,7 @@ class ChunkCache:
         """
         path = self.folder / name
         if not path.is_file():
-            with _locked(self.folder):
+            with locked(self.folder / _LOCK):
                 if not path.is_file():
                     _clear(self.folder)
                     self._make_room()
@@ -108,21 +108,6 @@ class ChunkCache:
         chunks = sorted(self.folder.glob("chunk-*.bin"), key=lambda chunk: chunk.stat().st_mtime_ns)
         for chunk in chunks[: max(0, len(chunks) + 1 - self.most)]:
             chunk.unlink()
-
-
-class _locked:  # noqa: N801 - a context manager, read as a function
-    """Alone among the processes of this machine; the system ends it with a process, however that ends."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "lock"
-
-    def __enter__(self) -> None:
-        self._file = self._path.open("w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
 
 def _clear(folder: Path) -> None:

@@ -8,11 +8,9 @@ trials proposes what it would have proposed.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -24,7 +22,7 @@ from perpixel.experiments.axes import Alternatives, Range, search_axes
 from perpixel.experiments.cells import require_free
 from perpixel.experiments.results import write_results
 from perpixel.recipe import Recipe, load_recipe
-from perpixel.run import Run, read_json, write_json, write_rows
+from perpixel.run import Run, locked, read_json, try_lock, write_json, write_rows
 from perpixel.tasks import build_task
 from perpixel.training.first_look import FirstLook
 from perpixel.training.train import train
@@ -122,16 +120,16 @@ class _Search:
         """A trial that nobody works at any more, else a new one, else None."""
         from optuna.trial import Trial, TrialState
 
-        with _locked(self.folder / "search.lock"):
+        with locked(self.folder / "search.lock"):
             known = self.study.get_trials(deepcopy=False)
             for frozen in known:
-                if frozen.state == TrialState.RUNNING and (lock := _try_lock(self._lock_path(frozen.number))):
+                if frozen.state == TrialState.RUNNING and (lock := try_lock(self._lock_path(frozen.number))):
                     self._seed(frozen.number)
                     return _Claimed(Trial(self.study, frozen._trial_id), lock)
             if time.monotonic() >= deadline or (trials is not None and len(known) >= trials):
                 return None
             self._seed(len(known))
-            lock = _try_lock(self._lock_path(len(known)))
+            lock = try_lock(self._lock_path(len(known)))
             assert lock is not None
             return _Claimed(self.study.ask(), lock)
 
@@ -165,7 +163,7 @@ class _Search:
 
     def write(self) -> None:
         """The results of a grid, whose cells are the trials; and a row for every trial in trials.csv."""
-        with _locked(self.folder / "search.lock"):
+        with locked(self.folder / "search.lock"):
             known = self.study.get_trials(deepcopy=False)
             write_rows(self.folder / "trials.csv", [self._row(trial) for trial in known])
             cells = {_name(trial.number): self._settings(trial) for trial in known}
@@ -280,22 +278,3 @@ def _pruner(name: str, epochs: int) -> BasePruner:
 
 def _name(number: int) -> str:
     return f"trial-{number:03d}"
-
-
-def _try_lock(path: Path) -> IO[bytes] | None:
-    """A lock that ends with this process, even one that is killed; None while another holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -150,7 +150,7 @@ class Predictor(ImagePredictor):
 
     def clock(self) -> NetworkClock:
         """The model alone, every test-time view of an image included."""
-        return NetworkClock(self)
+        return NetworkClock(self.model, self.device)
 
     def _batch(self, images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """scores_bkhw of images of one size."""

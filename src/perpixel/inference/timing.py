@@ -15,23 +15,20 @@ from perpixel.inference.base import ImagePredictor
 if TYPE_CHECKING:
     import torch
 
-    from perpixel.inference.predictor import Predictor
-
 
 class NetworkClock:
-    """Counts the seconds that a predictor's network runs, every test-time view of an image included.
+    """Counts the seconds that a network runs on a device, every test-time view of an image included.
 
     On a CUDA device both ends of a call wait until the device has finished what it was given.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
-        self.predictor, self.seconds = predictor, 0.0
+    def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
+        self._model, self._device, self.seconds = model, device, 0.0
 
     def __enter__(self) -> NetworkClock:
-        model = self.predictor.model
         self._hooks = [
-            model.register_forward_pre_hook(lambda *_: self._begin()),
-            model.register_forward_hook(lambda *_: self._end()),
+            self._model.register_forward_pre_hook(lambda *_: self._begin()),
+            self._model.register_forward_hook(lambda *_: self._end()),
         ]
         return self
 
@@ -48,10 +45,10 @@ class NetworkClock:
         self.seconds += self._now() - self._began
 
     def _now(self) -> float:
-        if self.predictor.device.type == "cuda":
+        if self._device.type == "cuda":
             import torch
 
-            torch.cuda.synchronize(self.predictor.device)
+            torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
 

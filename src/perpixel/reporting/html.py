@@ -142,9 +142,8 @@ def _block(block: Block) -> str:
             return _table(block)
         case Figure(png, alt, caption):
             shown = f"<figcaption>{_inline(caption)}</figcaption>" if caption else ""
-            wide = (
-                ' wide" tabindex="0' if _png_width(png) > _PHONE_READS else ""
-            )  # scrolled on a phone, also by keyboard
+            scrolled = _png_width(png) > _PHONE_READS  # on a phone, also by keyboard
+            wide = ' wide" tabindex="0' if scrolled else ""
             return f'<figure class="plot{wide}"><img src="{_uri(png, "png")}" alt="{escape(alt)}">{shown}</figure>'
         case Code(text):
             return f"<pre><code>{escape(text)}</code></pre>"

@@ -87,15 +87,8 @@ def synthesize_night(
             ``out_dir`` holds something else.
         DataError: too few photographs, or one that cannot be read or is too small.
     """
+    _require(count, seed, scale, size, truth)
     out_dir, settings = Path(out_dir), settings or NightSettings()
-    if truth not in ("dark", "day"):
-        raise RequestError(f"there is no truth {truth!r}", rule="clean pictures are 'dark' or 'day'.")
-    if count < 3 or seed < 0 or scale not in SCALES or min(size) < 12:
-        raise RequestError(
-            f"no data set has {count} pairs, seed {seed}, scale {scale} and size {size}",
-            rule="At least 3 pairs, seed 0, a scale of 1, 2, 3 or 4, and sides of 12 pixels.",
-            cure="Correct the numbers.",
-        )
     arguments = {"kind": "night", "version": _VERSION, "count": count, "seed": seed, "scale": scale}
     arguments |= {"size": list(size), "truth": truth}
     rendered = str(source) in ("desert", "objects")
@@ -127,6 +120,18 @@ def synthesize_night(
     if say:
         settings_text = f"--set target.scale={scale} --set data.pairs_csv=scenes.csv"
         say(f"Train on it, with a test subset: perpixel train lowlight-strong --data {out_dir} {settings_text}")
+
+
+def _require(count: int, seed: int, scale: int, size: tuple[int, int], truth: str) -> None:
+    """Raise RequestError unless a data set can have these numbers."""
+    if truth not in ("dark", "day"):
+        raise RequestError(f"there is no truth {truth!r}", rule="clean pictures are 'dark' or 'day'.")
+    if count < 3 or seed < 0 or scale not in SCALES or min(size) < 12:
+        raise RequestError(
+            f"no data set has {count} pairs, seed {seed}, scale {scale} and size {size}",
+            rule="At least 3 pairs, seed 0, a scale of 1, 2, 3 or 4, and sides of 12 pixels.",
+            cure="Correct the numbers.",
+        )
 
 
 def _row(pair: _Pair, out_dir: Path, photographs: Path) -> dict[str, str]:

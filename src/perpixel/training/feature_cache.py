@@ -172,8 +172,10 @@ def _reason_against(
         return f"its input never repeats ({', '.join(f'augmentation.{name}' for name in changes)})"
     if not model.can_split:
         return f"{recipe.model.architecture} does not come in two halves"
-    if recipe.data.cache == "off" or sharded:
-        return "the data are shards" if sharded else "data.cache is off"
+    if sharded:
+        return "the data are shards"
+    if recipe.data.cache == "off":
+        return "data.cache is off"
     if recipe.training.epochs <= variants:
         return f"training.epochs={recipe.training.epochs} does not exceed the orientations of a sample ({variants})"
     return None
