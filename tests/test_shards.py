@@ -437,3 +437,13 @@ def test_a_tar_is_read_under_our_own_names(files: Path, tmp_path: Path) -> None:
         tar.add(tmp_path / "no.json", "a.json")
     with pytest.raises(DataError, match="no JSON of a sample"):
         list(pairs_in_tars([tar_file], 2))
+
+
+def test_without_litdata_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from perpixel.data import shard_cache
+
+    shard_cache._downloader.cache_clear()
+    monkeypatch.setitem(sys.modules, "litdata.streaming.downloader", None)
+    with pytest.raises(RequestError, match="not installed") as raised:
+        mirrored(f"local:{tmp_path}", tmp_path / "caches")
+    assert str(raised.value).count("Cure") == 1

@@ -121,6 +121,8 @@ def _fetch(url: str, name: str, folder: Path) -> Path:
     path.parent.mkdir(exist_ok=True)
     try:
         _downloader(url, os.getpid()).download_file(f"{url}/{name}", str(path))
+    except RequestError:
+        raise
     except Exception as error:  # each kind of storage has its own
         raise _unreachable(url, name, error) from None
     if not path.is_file():
