@@ -232,6 +232,8 @@ def _network(
     import segmentation_models_pytorch as smp
     from segmentation_models_pytorch.encoders import encoders as smp_encoders
 
+    from perpixel.models.upsampling import train_without_doubled_maps
+
     options: dict[str, Any] = {} if decoder_norm else {"decoder_use_norm": False}
     if decoder_attention:
         options["decoder_attention_type"] = "scse"
@@ -254,6 +256,7 @@ def _network(
             "and pan want one that can be dilated, dpt a plain vision transformer of timm.",
             cure="Choose another encoder, for example resnet34, or vit_small_patch16_224 for dpt.",
         ) from error
+    train_without_doubled_maps(network)
     return network
 
 
