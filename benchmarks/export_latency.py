@@ -25,8 +25,9 @@ import cv2
 import numpy as np
 import torch
 
+from perpixel.exporting.int8 import quantize
 from perpixel.exporting.metadata import describe
-from perpixel.exporting.onnx_file import quantize, write_onnx, write_openvino
+from perpixel.exporting.onnx_file import write_onnx, write_openvino
 from perpixel.exporting.torch_file import write_torch_export
 from perpixel.inference.exported import OnnxSession, OpenVinoSession, TorchSession
 from perpixel.inference.predictor import Predictor
@@ -90,7 +91,7 @@ def ways_of(predictor: Predictor, facts: dict[str, dict[str, Any]], folder: Path
     write_onnx(predictor, float_file, facts["float32"], size=(size, size), any_size=True)
     print(f"  exported in {time.perf_counter() - began:.0f} s", flush=True)
     images = [picture(size, seed) for seed in range(16)]
-    quantize(float_file, int8_file, images, facts["int8"], keep_first=False)
+    quantize(float_file, int8_file, images, facts["int8"])
     for source, kind in ((float_file, "float32"), (float_file, "bf16"), (int8_file, "int8")):
         write_openvino(source, folder / f"{kind}.xml", facts[kind])
     write_torch_export(predictor, folder / "a.pt2", facts["float32"], size=(size, size), any_size=True)

@@ -26,7 +26,7 @@ from perpixel.exporting import exporter as exporter_module
 from perpixel.exporting import graph as graph_module
 from perpixel.exporting.exporter import Way
 from perpixel.exporting.graph import ExportGraph
-from perpixel.exporting.onnx_file import _outside_the_network
+from perpixel.exporting.int8 import costliest, layers_of, outside_the_network, quantize
 from perpixel.exporting.parity import Check, tolerated
 from perpixel.images import write_image
 from perpixel.inference import predictor as predictor_module
@@ -219,6 +219,15 @@ def assert_same_file(folder: Path, name: str, tolerance: int) -> None:
     assert np.abs(first - second).max() <= tolerance
 
 
+def layers_in_int8(file: Path) -> list[bool]:
+    """Whether the weights of each convolution are whole numbers, in the order of the arithmetic."""
+    import onnx
+
+    graph = onnx.load(file).graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    return [made_by.get(node.input[1]) == "DequantizeLinear" for node in graph.node if node.op_type == "Conv"]
+
+
 def test_int8_says_what_it_costs(salt: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = salt("input.fit=crop")
     photos = tmp_path / "data/train/images"
@@ -232,13 +241,77 @@ def test_int8_says_what_it_costs(salt: Callable[..., Run], tmp_path: Path, monke
     assert sidecar["metadata"]["fixed_size"] is None
     assert set(sidecar["parity"]["seconds_per_image"]) == {"run", "float file", "file"}
     assert sidecar["metadata"]["precision"] == "int8"
-    import onnx
-
-    inputs = {name: node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node for name in node.output}
-    layers = [node for node in onnx.load(tmp_path / "a.onnx").graph.node if node.op_type == "Conv"]
-    assert len(layers) == 2
-    assert not [name for node in layers for name in node.input if inputs.get(name) == "DequantizeLinear"]
+    assert sorted(layers_in_int8(tmp_path / "a.onnx")) == [False, True]  # the one that cost more stays in float
     assert ExportedPredictor.from_file(tmp_path / "a.onnx").precision == "int8"
+    answers += [True]
+    api.export(run.path, tmp_path / "b.onnx", int8=True, calibrate=photos)
+    assert layers_in_int8(tmp_path / "b.onnx") == [True, True]
+    answers += [False, False]  # with more than half of the layers in float it is no int8 any more
+    with pytest.raises(RunError, match="changes iou_per_image"):
+        api.export(run.path, tmp_path / "c.onnx", int8=True, calibrate=photos)
+    assert not answers
+    assert not (tmp_path / "c.onnx").exists()
+
+
+class Uneven(Maps):
+    """Between its first two layers one channel is ten thousand times as large as the others."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.between = nn.Conv2d(4, 4, 1)
+        with torch.no_grad():
+            self.encoder.weight[0] *= 1e4
+            self.encoder.bias[0] *= 1e4  # type: ignore[index]
+            self.between.weight[:, 0] /= 1e4
+
+    def forward(self, x_bchw: torch.Tensor) -> torch.Tensor:
+        x_bchw = self.between(self.encoder(x_bchw).relu()).relu()
+        return nn.functional.interpolate(self.deeper(x_bchw), scale_factor=2, mode="bilinear")
+
+
+def test_the_layers_whose_int8_costs_the_most_are_found(
+    salt: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = salt("input.fit=crop", "inference.flip=true", kind=Uneven)
+    api.export(run.path, tmp_path / "float.onnx")
+    images = [picture(40, 40, seed) for seed in range(9)]
+    metadata = json.loads((tmp_path / "float.onnx.json").read_text())["metadata"]
+    layers = layers_of(tmp_path / "float.onnx")
+    assert len(layers) == 3  # though the flipped view computes each once more
+    monkeypatch.setattr("perpixel.exporting.int8._GROUPS", 2)
+    assert costliest(tmp_path / "float.onnx", images, metadata) == [layers[1:], layers[:1]]
+    gaps = []
+    for number, in_float in enumerate(([], layers[1:], layers[:2])):
+        file = tmp_path / f"{number}.onnx"
+        quantize(tmp_path / "float.onnx", file, images, metadata, in_float=in_float)
+        assert sum(layers_in_int8(file)) == 2 * (len(layers) - len(in_float))
+        wanted = ExportedPredictor.from_file(tmp_path / "float.onnx").scores(images[:3])
+        found = ExportedPredictor.from_file(file).scores(images[:3])
+        gaps.append(float(np.abs(np.stack(found) - np.stack(wanted)).mean()))
+    assert gaps[2] < gaps[0] / 10
+    assert gaps[2] < gaps[1] / 10
+    assert not list(tmp_path.glob("*.trial.onnx"))
+
+
+def test_a_run_in_bf16_is_held_against_itself_in_float32(
+    salt: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = salt("input.fit=crop", "training.precision=bf16")
+    told = {"bf16": 0.78, "fp32": 0.76}
+    monkeypatch.setattr(
+        exporter_module,
+        "figures_of",
+        lambda predictor, *_: {"iou_per_image": told.get(predictor.precision, 0.7602)},
+    )
+    sidecar = api.export(run.path, tmp_path / "a.onnx")
+    row = {"run": 0.78, "float32": 0.76, "file": 0.7602, "change": pytest.approx(0.0002)}
+    assert sidecar["parity"]["figures"]["iou_per_image"] == row
+    assert "run 0.78 in bf16, 0.76 in float32; file 0.7602" in (tmp_path / "a.onnx.md").read_text()
+    told["fp32"] = 0.75
+    with pytest.raises(RunError, match=r"from 0\.75 to 0\.7602"):
+        api.export(run.path, tmp_path / "b.onnx")
+    weights = api.export(run.path, tmp_path / "a.safetensors", form="safetensors")  # which compute as the run does
+    assert weights["parity"]["figures"]["iou_per_image"]["float32"] == 0.78
 
 
 def test_openvino_gives_metres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,8 +484,9 @@ def test_only_what_lies_between_layers_becomes_int8() -> None:
     nodes = [helper.make_node(kind, [str(i)], [str(i + 1)], name=kind + str(i)) for i, kind in enumerate(chain)]
     nodes.append(helper.make_node("Shape", ["0"], ["9"], name="Shape"))
     model = helper.make_model(helper.make_graph(nodes, "chain", [], []))
-    assert set(_outside_the_network(model, False)) == {"Mul0", "Sigmoid4", "Shape", "Conv3"}
-    assert set(_outside_the_network(model, True)) == {"Mul0", "Sigmoid4", "Shape", "Conv3", "Conv1"}
+    outside, last = outside_the_network(model)
+    assert set(outside) == {"Mul0", "Sigmoid4", "Shape"}
+    assert last == ["Conv3"]
 
 
 @pytest.mark.parametrize(

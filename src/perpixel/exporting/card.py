@@ -58,9 +58,7 @@ def _figures(run: Run, sidecar: Mapping[str, Any]) -> str:
         if stored is None:
             continue
         infos = stored["meaning"]
-        rows = [
-            [key, _number(value), infos[key]["direction"]] for key, value in stored["figures"].items() if key in infos
-        ]
+        rows = [[key, told(value), infos[key]["direction"]] for key, value in stored["figures"].items() if key in infos]
         note = (
             " The best epoch was chosen on this subset: the figures are a little too good." if subset == "val" else ""
         )
@@ -83,10 +81,18 @@ def _parity(sidecar: Mapping[str, Any]) -> str:
     return (
         "\n".join(markdown_table(["image", "batch", "largest difference", "mean difference"], rows))
         + "\n\nDifferences are of scores, as parts of the largest score.\n\n"
-        + f"{key} on {parity['images']} validation images: run {_number(values['run'])},"
-        + f" file {_number(values['file'])}."
+        + figures_line(parity["precision_of_run"], values, key, parity["images"])
+        + "."
         + f"\n\nOne image, warm, median: {seconds}; {parity['machine']}."
     )
+
+
+def figures_line(precision: str, values: Mapping[str, float | None], monitor: str, images: int) -> str:
+    """The monitored figure of run and file; of a run that computes in another ``precision`` also in float32."""
+    run = told(values["run"])
+    if precision != "fp32" and values["run"] != values["float32"]:
+        run = f"{run} in {precision}, {told(values['float32'])} in float32"
+    return f"{monitor} on {images} validation images: run {run}; file {told(values['file'])}"
 
 
 def _others(sidecar: Mapping[str, Any]) -> str:
@@ -101,8 +107,8 @@ def fastest_table(rows: Sequence[Mapping[str, Any]], monitor: str, seconds: floa
         if "refused" in row:
             cells.append([row["way"], "", "", "", "", row["refused"]])
             continue
-        told = [f"{1000 * row['seconds']:.1f}", f"{row['times']:.2f}", f"{row['largest']:.1e}", _number(row[monitor])]
-        cells.append([row["way"], *told, ""])
+        own = [f"{1000 * row['seconds']:.1f}", f"{row['times']:.2f}", f"{row['largest']:.1e}", told(row[monitor])]
+        cells.append([row["way"], *own, ""])
     return markdown_table(["way", "ms an image", "times the run", "largest difference", monitor, "left out"], cells)
 
 
@@ -116,5 +122,6 @@ def _limits(metadata: Mapping[str, Any]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _number(value: float | None) -> str:
+def told(value: float | None) -> str:
+    """A figure in a text."""
     return "none" if value is None else f"{value:.5g}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from perpixel.console import Console
 from perpixel.errors import PerpixelError, RequestError, RunError
-from perpixel.exporting.card import fastest_table, model_card
+from perpixel.exporting.card import fastest_table, figures_line, model_card
 from perpixel.exporting.exporter import FORMATS, Exporter, Figures, Way, Written
 from perpixel.exporting.onnx_file import openvino_has_bf16
 from perpixel.exporting.parity import as_rows, seconds_per_image, tolerances
@@ -140,27 +140,32 @@ def _place(exporter: Exporter, written: Written, out: Path, more: dict[str, Any]
 
 def _parity(exporter: Exporter, written: Written) -> dict[str, Any]:
     """Differences, figures and times of a file beside its run."""
-    before, after, monitor = written.before, written.figures, exporter.monitor
+    own, before, after, monitor = written.own, written.before, written.figures, exporter.monitor
     compared = {"run": exporter.reference, "float file": written.float_predictor, "file": written.predictor}
     present = {name: item for name, item in compared.items() if item is not None}
     seconds = dict(zip(present, seconds_per_image(list(present.values()), exporter.image_hwc), strict=True))
     say = exporter.console.say
     say(f"largest difference of scores: {max(check.largest for check in written.checks):.2e} of the largest score")
-    say(f"{monitor} on {written.images} validation images: run {before[monitor]}, file {after[monitor]}")
+    say(figures_line(exporter.reference.precision, _figures(own, before, after)[monitor], monitor, written.images))
     say("one image: " + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items()))
     return {
         "checks": as_rows(written.checks),
         "tolerance": tolerances(monitor),
         "images": written.images,
         "monitor": monitor,
-        "figures": _figures(before, after),
+        "precision_of_run": exporter.reference.precision,
+        "figures": _figures(own, before, after),
         "seconds_per_image": seconds,
         "machine": f"{written.predictor.device_name}, threads: {written.predictor.threads}",
     }
 
 
-def _figures(before: Figures, after: Figures) -> dict[str, dict[str, float | None]]:
-    return {key: {"run": before[key], "file": after[key], "change": _change(before[key], after[key])} for key in before}
+def _figures(own: Figures, before: Figures, after: Figures) -> dict[str, dict[str, float | None]]:
+    """``change`` is from ``float32`` to ``file``: what the file does, not what the run's own arithmetic does."""
+    return {
+        key: {"run": own[key], "float32": before[key], "file": after[key], "change": _change(before[key], after[key])}
+        for key in own
+    }
 
 
 def _change(before: float | None, after: float | None) -> float | None:

@@ -16,8 +16,10 @@ from perpixel.console import Console
 from perpixel.data.cache import DecodedSamples, decode_samples
 from perpixel.errors import RequestError, RunError
 from perpixel.evaluation.pairs import open_pairs
+from perpixel.exporting.card import told
+from perpixel.exporting.int8 import costliest, layers_of, quantize
 from perpixel.exporting.metadata import describe, describe_weights
-from perpixel.exporting.onnx_file import quantize, write_onnx, write_openvino
+from perpixel.exporting.onnx_file import write_onnx, write_openvino
 from perpixel.exporting.parity import Check, allowed_change, check_scores, figures_of, tolerated
 from perpixel.exporting.torch_file import write_torch_export, write_weights
 from perpixel.inference.base import ImagePredictor
@@ -30,7 +32,8 @@ FORMATS = {name: suffix for suffix, name in SUFFIXES.items()} | {"safetensors": 
 """Endings of files by format."""
 
 Figures = dict[str, float | None]
-_FIGURE_IMAGES = 64
+_FIGURE_IMAGES = 64  # at least, where there are as many
+_FIGURE_PIXELS = 16e6  # and as many more as have these pixels: of small images a few say little
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,20 @@ class Way:
 
 @dataclass
 class Written:
-    """A file that was checked; ``path`` of OpenVINO has a ``.bin`` beside it, ``before`` are the run's own figures."""
+    """A file that was checked; ``path`` of OpenVINO has a ``.bin`` beside it.
+
+    Attributes:
+        own: the run's figures, in its own arithmetic.
+        before: what the file is held against: the run's figures in float32; of weights, which keep the run's
+            arithmetic, ``own``.
+    """
 
     way: Way
     path: Path
     metadata: dict[str, Any]
     predictor: ImagePredictor
     checks: list[Check]
+    own: Figures
     before: Figures
     figures: Figures
     images: int
@@ -79,15 +89,18 @@ class Exporter:
         self.reference.model.to("cpu")
         task = self.reference.task
         pairs = open_pairs(run, task, subset="val", data=data, console=console)
-        count = len(pairs.samples)
-        self.positions = sorted({round(place) for place in np.linspace(0, count - 1, min(count, _FIGURE_IMAGES))})
         self.ids = [sample.id for sample in pairs.samples]
         self.decoded: DecodedSamples = decode_samples(
             pairs.samples, task.decode_target, key=None, image_scale=task.image_scale
         )
         self.image_hwc: NDArray[Any] = self.decoded.image(0)
-        self._before: dict[int, Figures] = {}  # by number of images
+        count = len(pairs.samples)
+        pixels = self.image_hwc.shape[0] * self.image_hwc.shape[1]
+        compared = min(count, max(_FIGURE_IMAGES, int(_FIGURE_PIXELS / pixels)))
+        self.positions = sorted({round(place) for place in np.linspace(0, count - 1, compared)})
+        self._of_run: dict[tuple[int, str], Figures] = {}  # by number of images and arithmetic
         self._float_files: dict[str, _FloatFile] = {}  # by format
+        self._costly: dict[Path, list[list[str]]] = {}  # by float file: groups of layers
 
     @property
     def monitor(self) -> str:
@@ -154,49 +167,79 @@ class Exporter:
     def _int8_file(
         self, way: Way, float_predictor: ExportedPredictor, calibration: Sequence[NDArray[np.uint8]]
     ) -> Written:
-        """All but the last layer in int8; where that costs too much, all but the first and the last."""
+        """All layers in int8; where that is too much, those that cost the most stay in float, at most half of all."""
         size = float_predictor.size
-        metadata = describe(self.reference, self.run, size, "int8")
         fitting = [image_hwc for image_hwc in calibration if size is None or image_hwc.shape[:2] == size]
         if not fitting:
             raise RequestError("no image of --calibrate has the size that the file is fixed to", rule=f"size: {size}.")
-        for keep_first in (False, True):
-            source, path = self.folder / f"int8-{size}-{keep_first}.onnx", self._path(way)
-            if not source.is_file():
-                quantize(self._source(".onnx", size), source, fitting, metadata, keep_first=keep_first)
-            self._in_format(source, path, metadata)
-            predictor = _opened(path)
-            checks = check_scores(self.reference, predictor, self.image_hwc, two_sizes=size is None)
+        source = self._source(".onnx", size)
+        try:
+            return self._quantized(way, float_predictor, fitting, [])
+        except RunError as error:
+            self.console.say(f"{error.what}: looking for the layers whose int8 costs the most")
+        if source not in self._costly:
+            self._costly[source] = costliest(source, fitting, describe(self.reference, self.run, size, "int8"))
+        groups, in_float = self._costly[source], list[str]()
+        for number, group in enumerate(groups, 1):
+            in_float += group
             try:
-                written = self._written(way, path, metadata, predictor, checks)
+                written = self._quantized(way, float_predictor, fitting, in_float)
             except RunError:
-                if keep_first:
+                if 2 * number >= len(groups):
                     raise
-                self.console.say("int8 costs too much: the first layer is kept in float too")
             else:
-                written.float_predictor = float_predictor
+                self.console.say(f"in float stay {len(in_float)} of {len(layers_of(source))} layers")
                 return written
         raise AssertionError("unreachable")
+
+    def _quantized(
+        self,
+        way: Way,
+        float_predictor: ExportedPredictor,
+        images: Sequence[NDArray[np.uint8]],
+        in_float: Sequence[str],
+    ) -> Written:
+        size, path = float_predictor.size, self._path(way)
+        metadata = describe(self.reference, self.run, size, "int8")
+        int8 = self.folder / f"int8-{size}-{len(in_float)}.onnx"
+        if not int8.is_file():
+            quantize(self._source(".onnx", size), int8, images, metadata, in_float=in_float)
+        self._in_format(int8, path, metadata)
+        predictor = _opened(path)
+        checks = check_scores(self.reference, predictor, self.image_hwc, two_sizes=size is None)
+        written = self._written(way, path, metadata, predictor, checks)
+        written.float_predictor = float_predictor
+        return written
 
     def _written(
         self, way: Way, path: Path, metadata: dict[str, Any], predictor: ImagePredictor, checks: list[Check]
     ) -> Written:
         """With the figures of both; raises RunError where the monitored one changes too much."""
         fitting = [place for place in self.positions if predictor.takes(self.decoded.image(place))]
-        if len(fitting) not in self._before:  # a file is for any size, or for the first image's
-            self._before[len(fitting)] = figures_of(self.reference, self.decoded, self.ids, fitting)
-        before = self._before[len(fitting)]
+        own = self._figures_of_run(fitting)
+        before = own
+        if way.form != "safetensors":
+            with self._in_float32():
+                before = self._figures_of_run(fitting)
         after = figures_of(predictor, self.decoded, self.ids, fitting)
-        if not tolerated(before[self.monitor], after[self.monitor], way.precision):
+        old, new = before[self.monitor], after[self.monitor]
+        if not tolerated(old, new, way.precision):
             raise RunError(
-                f"the exported file changes {self.monitor} from {before[self.monitor]} to {after[self.monitor]}",
+                f"the exported file changes {self.monitor} from {told(old)} to {told(new)}",
                 rule=f"in {way.precision} it may change by {allowed_change(way.precision)}"
                 " (of figures above 1 by that part).",
                 cure="calibrate on more images that look like those it will see, or export without --int8."
                 if way.precision == "int8"
                 else "use the run itself.",
             )
-        return Written(way, path, metadata, predictor, checks, before, after, len(fitting))
+        return Written(way, path, metadata, predictor, checks, own, before, after, len(fitting))
+
+    def _figures_of_run(self, positions: Sequence[int]) -> Figures:
+        """In the arithmetic that the reference has now; a file is for any size, or for the first image's alone."""
+        key = len(positions), self.reference.precision
+        if key not in self._of_run:
+            self._of_run[key] = figures_of(self.reference, self.decoded, self.ids, positions)
+        return self._of_run[key]
 
     def _source(self, suffix: str, fixed: tuple[int, int] | None) -> Path:
         """The graph in float32 as its exporter writes it; made once for all formats that come of it."""

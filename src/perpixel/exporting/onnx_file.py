@@ -1,4 +1,4 @@
-"""From a predictor to an ONNX file, from that to OpenVINO, and from float to int8."""
+"""From a predictor to an ONNX file, and from that to OpenVINO."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.export import Dim
 
 from perpixel.errors import RunError
@@ -22,7 +20,6 @@ from perpixel.inference.exported import missing
 from perpixel.inference.predictor import Predictor
 
 _OPSET = 18
-_QUANTIZED = ["Conv", "ConvTranspose", "Gemm", "Add", "Relu", "MaxPool", "Concat", "Resize", "Clip"]
 
 
 def write_onnx(
@@ -55,7 +52,7 @@ def write_onnx(
     assert program is not None
     model = program.model_proto
     _name_axes(model, any_size)
-    _set_metadata(model, metadata)
+    set_metadata(model, metadata)
     onnx.save(model, str(path))
 
 
@@ -107,93 +104,12 @@ def write_openvino(source: Path, path: Path, metadata: Mapping[str, Any]) -> Non
     openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
-def quantize(
-    source: Path, path: Path, images: Sequence[NDArray[np.uint8]], metadata: Mapping[str, Any], *, keep_first: bool
-) -> None:
-    """Write an ONNX file with the network in int8: weights a channel, activations static, calibrated on ``images``.
-
-    What is before the first and after the last layer, such as resizing and the decision, stays in float. So does the
-    last layer itself: in int8 it could put out nothing beyond what it put out for the calibration images.
-
-    Args:
-        keep_first: the first layer stays in float too.
-    """
-    try:
-        import onnx
-        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    except ImportError:
-        raise missing("onnx") from None
-
-    prepared = path.with_suffix(".prepared.onnx")
-    model = onnx.shape_inference.infer_shapes(onnx.load(str(source)))
-    onnx.save(model, str(prepared))
-    try:
-        with quiet():
-            quantize_static(
-                str(prepared),
-                str(path),
-                _Calibration(images),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=_QUANTIZED,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                nodes_to_exclude=_outside_the_network(model, keep_first),
-                calibrate_method=CalibrationMethod.MinMax,
-            )
-    finally:
-        prepared.unlink()
-    quantized = onnx.load(str(path))
-    _set_metadata(quantized, metadata)
-    onnx.save(quantized, str(path))
-
-
-def _set_metadata(model: Any, metadata: Mapping[str, Any]) -> None:
+def set_metadata(model: Any, metadata: Mapping[str, Any]) -> None:
     """Metadata of ONNX are texts: here JSON, a key each."""
     import onnx
 
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
-
-
-class _Calibration:
-    """Images one by one, as onnxruntime's calibration asks for them."""
-
-    def __init__(self, images: Sequence[NDArray[np.uint8]]) -> None:
-        self._images = iter(images)
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """The next input, None after the last."""
-        image_hwc = next(self._images, None)
-        return None if image_hwc is None else {"image": image_hwc[None]}
-
-    def __iter__(self) -> _Calibration:
-        return self
-
-    def __next__(self) -> dict[str, NDArray[np.uint8]]:
-        if (item := self.get_next()) is None:
-            raise StopIteration
-        return item
-
-
-def _outside_the_network(model: Any, keep_first: bool) -> list[str]:
-    """Names of the nodes that no layer leads to, or that lead to none, and of the last layer."""
-    nodes = list(model.graph.node)
-    is_layer = [node.op_type in ("Conv", "ConvTranspose", "Gemm") for node in nodes]
-    after: set[str] = set()
-    has_layer_before = []
-    for node, layer in zip(nodes, is_layer, strict=True):  # nodes are in the order of their arithmetic
-        reached = layer or any(name in after for name in node.input)
-        has_layer_before.append(reached)
-        after.update(node.output if reached else ())
-    before: set[str] = set()
-    leads_to_layer = [False] * len(nodes)
-    for index in reversed(range(len(nodes))):
-        leads_to_layer[index] = is_layer[index] or any(name in before for name in nodes[index].output)
-        before.update(nodes[index].input if leads_to_layer[index] else ())
-    outside = [node.name for node, a, b in zip(nodes, has_layer_before, leads_to_layer, strict=True) if not (a and b)]
-    layers = [node.name for node, layer in zip(nodes, is_layer, strict=True) if layer]
-    return outside + layers[-1:] + (layers[:1] if keep_first else [])
 
 
 def _name_axes(model: Any, any_size: bool) -> None:
