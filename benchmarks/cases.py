@@ -127,11 +127,15 @@ def _write(root: Path, count: int, pair: Callable[[], tuple[np.ndarray, np.ndarr
             cv2.imwrite(str(root / subset / kind / f"{index:04}.png"), stored)
 
 
-def unet() -> Any:
-    """System 1's network."""
-    import segmentation_models_pytorch as smp
+def unet(encoder: str) -> Callable[[], Any]:
+    """System 1's networks."""
 
-    return smp.Unet("resnet34", encoder_weights=None, classes=1)
+    def make() -> Any:
+        import segmentation_models_pytorch as smp
+
+        return smp.Unet(encoder, encoder_weights=None, classes=1)
+
+    return make
 
 
 def deeplab() -> Any:
@@ -176,13 +180,28 @@ CASES = {
             (*_FLIP, "model.encoder=resnet34", "model.decoder_norm=true", "loss.per_image=false"),
             write_salt,
             "mask",
-            unet,
+            unet("resnet34"),
             "bce_dice",
             images=160,
             batch=32,
             size=(128, 128),
             flip=True,
             rivals=("Hugging Face Trainer",),
+        ),
+        Case(
+            "unet50",
+            "U-Net on ResNet50, all trained, 128x128, batches of 32, PNG files of 101x101",
+            "salt",
+            (*_FLIP, "model.encoder=resnet50", "model.decoder_norm=true", "loss.per_image=false"),
+            write_salt,
+            "mask",
+            unet("resnet50"),
+            "bce_dice",
+            images=96,
+            batch=32,
+            size=(128, 128),
+            flip=True,
+            warm=1,
         ),
         Case(
             "head",
@@ -210,6 +229,20 @@ CASES = {
             "pictures",
             restoration("mrpnet-sr"),
             "mse",
+            images=48,
+            batch=16,
+            size=(80, 128),
+            warm=1,
+        ),
+        Case(
+            "nafnet",
+            "NAFNet, 128x80 to 512x320, batches of 16, PNG files",
+            "lowlight",
+            ("model.architecture=nafnet-s",),
+            write_dark,
+            "pictures",
+            restoration("nafnet-s"),
+            "mse",
             images=64,
             batch=16,
             size=(80, 128),
@@ -233,7 +266,7 @@ CASES = {
             "mask",
             deeplab,
             "cross_entropy",
-            images=32,
+            images=24,
             batch=8,
             size=(256, 256),
             flip=True,
@@ -241,4 +274,3 @@ CASES = {
         ),
     )
 }
-DEFAULT = ("unet", "head", "mrpnet")  # the others take long on two cores: --case NAME

@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, DEFAULT, Case
+from cases import CASES, Case
 from worker import Watch, by_perpixel
 
 HERE = Path(__file__).parent
@@ -134,7 +134,7 @@ def main() -> None:
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
-        for name in asked.case or DEFAULT:
+        for name in asked.case or CASES:
             case, data = CASES[name], Path(folder) / name
             case.write(data, case.images)
             found = {}

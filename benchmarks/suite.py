@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, DEFAULT, Case
+from cases import CASES, Case
 
 HERE = Path(__file__).parent
 WAYS = ("perpixel", "plain Lightning")
@@ -34,11 +34,11 @@ Rows = dict[str, list[dict[str, Any]]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--case", action="append", choices=CASES, help=f"default: {', '.join(DEFAULT)}")
+    parser.add_argument("--case", action="append", choices=CASES, help="default: all")
     parser.add_argument("--no-quality", action="store_true", help="leave the comparison of quality out")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "training_speed.md")
     asked = parser.parse_args()
-    names = asked.case or DEFAULT
+    names = asked.case or CASES
     began = time.time()
     peak = answer("floor.py", "--peak")
     lines = [*heading(asked.rounds), *peak_lines(peak)]

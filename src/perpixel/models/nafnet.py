@@ -125,10 +125,8 @@ class NAFBlock(nn.Module):
     def forward(self, x_bchw: Tensor) -> Tensor:
         y_bchw = _gate(self.depthwise(self.expand1(self.norm1(x_bchw))))
         y_bchw = y_bchw * self.attention(y_bchw.mean((2, 3), keepdim=True))
-        x_bchw = x_bchw + self.project1(y_bchw) * self.beta
-        y_bchw = self.project2(_gate(self.expand2(self.norm2(x_bchw))))
-        output_bchw: Tensor = x_bchw + y_bchw * self.gamma
-        return output_bchw
+        x_bchw = x_bchw + _scaled(self.project1, y_bchw, self.beta)
+        return x_bchw + _scaled(self.project2, _gate(self.expand2(self.norm2(x_bchw))), self.gamma)
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -140,6 +138,13 @@ class LayerNorm2d(nn.LayerNorm):
     def forward(self, x_bchw: Tensor) -> Tensor:
         normed_bhwc: Tensor = super().forward(x_bchw.permute(0, 2, 3, 1))
         return normed_bhwc.permute(0, 3, 1, 2)
+
+
+def _scaled(layer: nn.Conv2d, x_bchw: Tensor, scale_1c11: Tensor) -> Tensor:
+    """A pointwise convolution times a factor a channel: into its weights, which are few, and not over the map."""
+    scale_c111 = scale_1c11.transpose(0, 1)
+    assert layer.bias is not None
+    return F.conv2d(x_bchw, layer.weight * scale_c111, layer.bias * scale_c111.flatten())
 
 
 def _gate(x_bchw: Tensor) -> Tensor:
