@@ -12,7 +12,7 @@ from torch import Tensor
 
 from perpixel._torchvision import ensure_torchvision
 from perpixel.losses import LOSSES, LossOptions
-from perpixel.losses.lovasz import lovasz_extension
+from perpixel.losses.lovasz import _descending, lovasz_extension
 
 ensure_torchvision()
 from segmentation_models_pytorch import losses as smp  # noqa: E402
@@ -232,6 +232,23 @@ def test_pruning_changes_neither_value_nor_gradient(share_wrong: float) -> None:
     gradients = torch.autograd.grad(pruned, errors)[0], torch.autograd.grad(full, errors)[0]
     torch.testing.assert_close(*gradients)
     assert bool(gradients[0].any()) == (share_wrong > 0)
+
+
+def test_lovasz_sorts_as_pytorch_does() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(5000, generator=generator)
+    ties = (values * 50).round() / 50
+    special = torch.tensor([0.0, -0.0, 1e-45, torch.inf, 1.0, 3.4e38, 1e-45, -0.0])
+    for errors in (values, ties, special, torch.zeros(0), values.double()):
+        expected = errors.sort(descending=True, stable=True).indices
+        assert torch.equal(_descending(errors), expected)
+
+
+def test_lovasz_does_not_hide_what_is_no_number() -> None:
+    logits = torch.zeros(1, 1, 4, 4)
+    logits[0, 0, 1, 2] = torch.nan
+    valid, target = torch.ones(1, 4, 4, dtype=torch.bool), torch.ones(1, 4, 4, dtype=torch.long)
+    assert LOSSES["lovasz"](logits, target, valid, LossOptions()).isnan()
 
 
 def test_lovasz_at_corners_is_the_jaccard_loss() -> None:
