@@ -1,6 +1,6 @@
 """One image from memory to scores: eager PyTorch beside exported files, in turn in one process.
 
-    OMP_NUM_THREADS=1 python benchmarks/export_latency.py [--rounds 15] [--size 256]
+    OMP_NUM_THREADS=1 python benchmarks/export_latency.py [--rounds 15] [--size 256 --size 512] [--out FILE.md]
 
 U-Net on ResNet34 (two classes) and DeepLabV3 on ResNet50 (six classes), random weights, which cost what any others do.
 Every way takes the same uint8 image and gives float32 scores at its size, on one thread. A round runs each way once, in
@@ -152,23 +152,24 @@ def main() -> None:
     """Measure and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--size", type=int, action="append", help="default: 256 and 512")
     parser.add_argument("--out", type=Path, help="a Markdown file to write too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "onnxruntime", "openvino"))
     lines = [
-        f"# Latency of exported files: one image, {arguments.size}x{arguments.size}, one thread",
+        "# Latency of exported files: one image, one thread",
         "",
         f"{processor_name()}, Python {platform.python_version()}, {versions}, {time.strftime('%Y-%m-%d')};"
         f" {arguments.rounds} interleaved rounds; load of the machine while it ran: see the last line.",
     ]
     for title, (name, architecture, encoder) in _CASES.items():
-        print(title, flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            predictor, facts = predictor_of(name, architecture, encoder, arguments.size, Path(folder))
-            ways = ways_of(predictor, facts, Path(folder), arguments.size)
-            lines += ["", f"## {title}", "", *table(ways, measure(ways, arguments.rounds))]
+        for size in arguments.size or (256, 512):
+            print(title, size, flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                predictor, facts = predictor_of(name, architecture, encoder, size, Path(folder))
+                ways = ways_of(predictor, facts, Path(folder), size)
+                lines += ["", f"## {title}, {size}x{size}", "", *table(ways, measure(ways, arguments.rounds))]
     load = Path("/proc/loadavg").read_text(encoding="utf-8").split()[1]
     lines += ["", f"Load average of the last five minutes at the end: {load}."]
     text = "\n".join(lines) + "\n"

@@ -21,8 +21,10 @@ WAYS = {
     "bf16, channels-last": "bf16 last",
     "bf16, channels-last, fused Adam": "bf16 last fused",
     "bf16, channels-last, fused Adam, memory kept": "bf16 last fused keep",
-    "the same, torch.compile": "bf16 last fused keep compile",
-    "the same, weights in bf16": "bf16 last fused keep weights",
+    "the same, no doubled maps": "bf16 last fused keep undoubled",
+    "the same, torch.compile": "bf16 last fused keep undoubled compile",
+    "the same but torch.compile, weights not channels-last": "bf16 images fused keep undoubled",
+    "the same but that, weights in bf16": "bf16 last fused keep undoubled weights",
     "fp32 tensors, oneDNN computes in bf16, channels-last, fused Adam, memory kept": "inside last fused keep",
 }
 
@@ -46,8 +48,13 @@ def measure(levers: set[str]) -> None:
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"
     network = smp.Unet("resnet34", encoder_weights=None, classes=1)
     image_bchw, mask_bchw = torch.rand(32, 3, 128, 128), torch.rand(32, 1, 128, 128).round()
+    if "undoubled" in levers:
+        from perpixel.models.upsampling import train_without_doubled_maps
+
+        train_without_doubled_maps(network)
     if "last" in levers:
         network.to(memory_format=torch.channels_last)
+    if levers & {"last", "images"}:
         image_bchw = image_bchw.contiguous(memory_format=torch.channels_last)
     if "weights" in levers:
         network.to(torch.bfloat16)
