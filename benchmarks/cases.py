@@ -5,6 +5,7 @@ Every data set lies in ``train/`` and ``val/``, each with ``images/{id}.png`` an
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections import OrderedDict
@@ -258,9 +259,10 @@ CASES = {
                 "input.fit=resize",
                 "loss.name=cross_entropy",
                 "loss.class_weights=none",
-                "target.classes=" + str([{"name": f"class {k}", "values": [k]} for k in range(6)]).replace("'", '"'),
+                "target.classes="
+                + json.dumps([{"name": f"class {k}", "values": [k], "color": [40 * k] * 3} for k in range(6)]),
                 "target.ignore=[]",
-                "training.monitor=miou",
+                "training.monitor=mean_iou",
             ),
             write_places,
             "mask",

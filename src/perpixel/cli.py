@@ -250,7 +250,8 @@ def export(
     form: Annotated[str, typer.Option("--format", help="onnx, openvino, torch-export or safetensors")] = "onnx",
     int8: Annotated[bool, typer.Option("--int8", help="the network in whole numbers of 8 bits")] = False,
     calibrate: Annotated[
-        Path | None, typer.Option("--calibrate", metavar="DIR", help="of --int8: images like those it will see")
+        Path | None,
+        typer.Option("--calibrate", metavar="DIR", help="of --int8 and --fastest: images like those it will see"),
     ] = None,
     fastest: Annotated[
         bool, typer.Option("--fastest", help="measure what this machine has, write the fastest; --out without ending")

@@ -133,7 +133,7 @@ def export(
             (``.pt2``), or ``safetensors``: weights of which perpixel builds the network again.
         int8: the network in whole numbers of 8 bits; ``calibrate`` is a folder of images to learn their ranges from.
         fastest: measure what this machine has (with ``calibrate`` int8 too) and write the fastest way that gives what
-            the run gives; its ending is added to ``out``, ``form`` and ``int8`` are not asked.
+            the run gives; its ending is added to ``out``, ``form`` is not asked.
         data: where the run's data lie now.
 
     Returns:
@@ -143,6 +143,8 @@ def export(
     from perpixel.exporting.export import export_fastest, export_run
 
     console = console or Console()
+    if fastest and int8:
+        raise RequestError("--int8 is of one format", cure="leave it out: with --calibrate, --fastest tries int8 too.")
     if fastest:
         return export_fastest(opened, Path(out), calibrate=as_path(calibrate), data=as_path(data), console=console)
     return export_run(

@@ -58,7 +58,11 @@ def _figures(run: Run, sidecar: Mapping[str, Any]) -> str:
         if stored is None:
             continue
         infos = stored["meaning"]
-        rows = [[key, told(value), infos[key]["direction"]] for key, value in stored["figures"].items() if key in infos]
+        rows = [
+            [key, figure_text(value), infos[key]["direction"]]
+            for key, value in stored["figures"].items()
+            if key in infos
+        ]
         note = (
             " The best epoch was chosen on this subset: the figures are a little too good." if subset == "val" else ""
         )
@@ -83,16 +87,17 @@ def _parity(sidecar: Mapping[str, Any]) -> str:
         + "\n\nDifferences are of scores, as parts of the largest score.\n\n"
         + figures_line(parity["precision_of_run"], values, key, parity["images"])
         + "."
+        + (f" In float stay {parity['in_float'][0]} of {parity['in_float'][1]} layers." if parity["in_float"] else "")
         + f"\n\nOne image, warm, median: {seconds}; {parity['machine']}."
     )
 
 
 def figures_line(precision: str, values: Mapping[str, float | None], monitor: str, images: int) -> str:
     """The monitored figure of run and file; of a run that computes in another ``precision`` also in float32."""
-    run = told(values["run"])
-    if precision != "fp32" and values["run"] != values["float32"]:
-        run = f"{run} in {precision}, {told(values['float32'])} in float32"
-    return f"{monitor} on {images} validation images: run {run}; file {told(values['file'])}"
+    run = figure_text(values["run"])
+    if values["run"] != values["reference"]:
+        run = f"{run} in {precision}, {figure_text(values['reference'])} in float32"
+    return f"{monitor} on {images} validation images: run {run}; file {figure_text(values['file'])}"
 
 
 def _others(sidecar: Mapping[str, Any]) -> str:
@@ -107,7 +112,12 @@ def fastest_table(rows: Sequence[Mapping[str, Any]], monitor: str, seconds: floa
         if "refused" in row:
             cells.append([row["way"], "", "", "", "", row["refused"]])
             continue
-        own = [f"{1000 * row['seconds']:.1f}", f"{row['times']:.2f}", f"{row['largest']:.1e}", told(row[monitor])]
+        own = [
+            f"{1000 * row['seconds']:.1f}",
+            f"{row['times']:.2f}",
+            f"{row['largest']:.1e}",
+            figure_text(row[monitor]),
+        ]
         cells.append([row["way"], *own, ""])
     return markdown_table(["way", "ms an image", "times the run", "largest difference", monitor, "left out"], cells)
 
@@ -122,6 +132,6 @@ def _limits(metadata: Mapping[str, Any]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def told(value: float | None) -> str:
+def figure_text(value: float | None) -> str:
     """A figure in a text."""
     return "none" if value is None else f"{value:.5g}"

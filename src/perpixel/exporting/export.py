@@ -147,6 +147,8 @@ def _parity(exporter: Exporter, written: Written) -> dict[str, Any]:
     say = exporter.console.say
     say(f"largest difference of scores: {max(check.largest for check in written.checks):.2e} of the largest score")
     say(figures_line(exporter.reference.precision, _figures(own, before, after)[monitor], monitor, written.images))
+    if written.in_float is not None:
+        say(f"in float stay {written.in_float[0]} of {written.in_float[1]} layers")
     say("one image: " + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items()))
     return {
         "checks": as_rows(written.checks),
@@ -154,6 +156,7 @@ def _parity(exporter: Exporter, written: Written) -> dict[str, Any]:
         "images": written.images,
         "monitor": monitor,
         "precision_of_run": exporter.reference.precision,
+        "in_float": written.in_float,
         "figures": _figures(own, before, after),
         "seconds_per_image": seconds,
         "machine": f"{written.predictor.device_name}, threads: {written.predictor.threads}",
@@ -161,9 +164,9 @@ def _parity(exporter: Exporter, written: Written) -> dict[str, Any]:
 
 
 def _figures(own: Figures, before: Figures, after: Figures) -> dict[str, dict[str, float | None]]:
-    """``change`` is from ``float32`` to ``file``: what the file does, not what the run's own arithmetic does."""
+    """``reference`` is what the file is held against, the run in the file's arithmetic; ``change`` is from there."""
     return {
-        key: {"run": own[key], "float32": before[key], "file": after[key], "change": _change(before[key], after[key])}
+        key: {"run": own[key], "reference": before[key], "file": after[key], "change": _change(before[key], after[key])}
         for key in own
     }
 

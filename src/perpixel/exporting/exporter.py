@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from perpixel.console import Console
 from perpixel.data.cache import DecodedSamples, decode_samples
 from perpixel.errors import RequestError, RunError
 from perpixel.evaluation.pairs import open_pairs
-from perpixel.exporting.card import told
+from perpixel.exporting.card import figure_text
 from perpixel.exporting.int8 import costliest, layers_of, quantize
 from perpixel.exporting.metadata import describe, describe_weights
 from perpixel.exporting.onnx_file import write_onnx, write_openvino
@@ -60,6 +61,7 @@ class Written:
         own: the run's figures, in its own arithmetic.
         before: what the file is held against: the run's figures in float32; of weights, which keep the run's
             arithmetic, ``own``.
+        in_float: of int8, how many of how many layers stay in float.
     """
 
     way: Way
@@ -72,6 +74,11 @@ class Written:
     figures: Figures
     images: int
     float_predictor: ImagePredictor | None = None
+    in_float: tuple[int, int] | None = None
+
+
+class _ChangedError(RunError):
+    """A file whose figure is not that of its run."""
 
 
 _FloatFile = tuple[ExportedPredictor, Path, list[Check]]
@@ -124,12 +131,23 @@ class Exporter:
         if way.precision == "int8":
             return self._int8_file(way, predictor, calibration)
         if way.precision == "bf16":
-            path = self._path(way)
-            source = self._source(".onnx", predictor.size)
-            self._in_format(source, path, describe(self.reference, self.run, predictor.size, "bf16"))
+            path, size = self._path(way), predictor.size or self._size_in_bf16()
+            self._in_format(self._source(".onnx", size), path, describe(self.reference, self.run, size, "bf16"))
             predictor = _opened(path)
-            checks = check_scores(self.reference, predictor, self.image_hwc, two_sizes=predictor.size is None)
+            checks = self._checks(predictor)
         return self._written(way, path, predictor.session.metadata, predictor, checks)
+
+    def _size_in_bf16(self) -> tuple[int, int] | None:
+        """Where images are scaled, that of the first validation image, for which the places of pixels are constants.
+
+        OpenVINO computes in bf16 what depends on the image's size too: places beyond 256 are rounded to every second
+        pixel and worse, so that the image comes out distorted.
+        """
+        if not _scales(self.recipe):
+            return None
+        size = int(self.image_hwc.shape[0]), int(self.image_hwc.shape[1])
+        self.console.say(f"in bf16 the file is fixed to {size[1]}x{size[0]} pixels: OpenVINO would misplace others")
+        return size
 
     def _weights_file(self, way: Way) -> Written:
         path = self._path(way)
@@ -160,9 +178,14 @@ class Exporter:
             source = self._source(".pt2" if way.suffix == ".pt2" else ".onnx", fixed)
             self._in_format(source, path, describe(self.reference, self.run, fixed, "float32"))
             predictor = _opened(path)
-            checks = check_scores(self.reference, predictor, self.image_hwc, two_sizes=fixed is None)
+        checks = self._checks(predictor)
         _require_good(checks)
         return predictor, path, checks
+
+    def _checks(self, predictor: ExportedPredictor) -> list[Check]:
+        """Beside the run in float32."""
+        with self._in_float32():
+            return check_scores(self.reference, predictor, self.image_hwc, two_sizes=predictor.size is None)
 
     def _int8_file(
         self, way: Way, float_predictor: ExportedPredictor, calibration: Sequence[NDArray[np.uint8]]
@@ -172,25 +195,24 @@ class Exporter:
         fitting = [image_hwc for image_hwc in calibration if size is None or image_hwc.shape[:2] == size]
         if not fitting:
             raise RequestError("no image of --calibrate has the size that the file is fixed to", rule=f"size: {size}.")
-        source = self._source(".onnx", size)
         try:
             return self._quantized(way, float_predictor, fitting, [])
-        except RunError as error:
-            self.console.say(f"{error.what}: looking for the layers whose int8 costs the most")
+        except _ChangedError as error:
+            refusal = error
+        self.console.say(f"{refusal.what}: looking for the layers whose int8 costs the most")
+        source, in_float = self._source(".onnx", size), list[str]()
         if source not in self._costly:
-            self._costly[source] = costliest(source, fitting, describe(self.reference, self.run, size, "int8"))
-        groups, in_float = self._costly[source], list[str]()
-        for number, group in enumerate(groups, 1):
+            metadata = describe(self.reference, self.run, size, "int8")
+            tell = partial(self.console.progress, "layers")
+            self._costly[source] = costliest(source, fitting, metadata, ranges=_ranges(source), progress=tell)
+        groups = self._costly[source]
+        for group in groups[: len(groups) // 2]:
             in_float += group
             try:
-                written = self._quantized(way, float_predictor, fitting, in_float)
-            except RunError:
-                if 2 * number >= len(groups):
-                    raise
-            else:
-                self.console.say(f"in float stay {len(in_float)} of {len(layers_of(source))} layers")
-                return written
-        raise AssertionError("unreachable")
+                return self._quantized(way, float_predictor, fitting, in_float)
+            except _ChangedError as error:
+                refusal = error
+        raise refusal
 
     def _quantized(
         self,
@@ -200,15 +222,15 @@ class Exporter:
         in_float: Sequence[str],
     ) -> Written:
         size, path = float_predictor.size, self._path(way)
+        source = self._source(".onnx", size)
         metadata = describe(self.reference, self.run, size, "int8")
         int8 = self.folder / f"int8-{size}-{len(in_float)}.onnx"
         if not int8.is_file():
-            quantize(self._source(".onnx", size), int8, images, metadata, in_float=in_float)
+            quantize(source, int8, images, metadata, in_float=in_float, ranges=_ranges(source))
         self._in_format(int8, path, metadata)
         predictor = _opened(path)
-        checks = check_scores(self.reference, predictor, self.image_hwc, two_sizes=size is None)
-        written = self._written(way, path, metadata, predictor, checks)
-        written.float_predictor = float_predictor
+        written = self._written(way, path, metadata, predictor, self._checks(predictor))
+        written.float_predictor, written.in_float = float_predictor, (len(in_float), len(layers_of(source)))
         return written
 
     def _written(
@@ -224,8 +246,8 @@ class Exporter:
         after = figures_of(predictor, self.decoded, self.ids, fitting)
         old, new = before[self.monitor], after[self.monitor]
         if not tolerated(old, new, way.precision):
-            raise RunError(
-                f"the exported file changes {self.monitor} from {told(old)} to {told(new)}",
+            raise _ChangedError(
+                f"the exported file changes {self.monitor} from {figure_text(old)} to {figure_text(new)}",
                 rule=f"in {way.precision} it may change by {allowed_change(way.precision)}"
                 " (of figures above 1 by that part).",
                 cure="calibrate on more images that look like those it will see, or export without --int8."
@@ -277,6 +299,11 @@ class Exporter:
             self.reference.precision = own
 
 
+def _ranges(source: Path) -> Path:
+    """Where those are kept that the calibration images give in a float file."""
+    return source.with_suffix(".ranges.json")
+
+
 def _opened(path: Path) -> ExportedPredictor:
     return ExportedPredictor.from_file(path, threads=torch.get_num_threads())
 
@@ -288,13 +315,17 @@ def _require_graph(recipe: Recipe, image_hwc: NDArray[Any], run: Run) -> None:
             where=run.path,
             cure="export the weights: --format safetensors.",
         )
-    scaled = recipe.input.fit != "crop" or recipe.input.long_side is not None
-    if recipe.inference.tile and scaled:
+    if recipe.inference.tile and _scales(recipe):
         raise RequestError(
             "tiles of a scaled image cannot be exported",
             where="inference.tile",
             cure="train or use the run with inference.tile=null, or export the weights: --format safetensors.",
         )
+
+
+def _scales(recipe: Recipe) -> bool:
+    """Whether the network sees images in another size than their own."""
+    return recipe.input.fit != "crop" or recipe.input.long_side is not None
 
 
 def _require_good(checks: Sequence[Check]) -> None:

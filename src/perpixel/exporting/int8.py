@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from perpixel.inference.exported import ExportedPredictor, missing
 _QUANTIZED = ["Conv", "ConvTranspose", "Gemm", "Add", "Relu", "MaxPool", "Concat", "Resize", "Clip"]
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
 _GROUPS = 16
+Progress = Callable[[int, int], None]
 _COMPARED_IMAGES = 8
 
 
@@ -25,6 +26,7 @@ def quantize(
     metadata: Mapping[str, Any],
     *,
     in_float: Collection[str] = (),
+    ranges: Path | None = None,
 ) -> None:
     """Write an ONNX file with the network in int8: weights a channel, activations static, calibrated on ``images``.
 
@@ -32,8 +34,8 @@ def quantize(
     the last layer puts out: in int8 it could be nothing beyond what it was for the calibration images.
 
     Args:
-        source: the float file; the ranges that the images gave are kept beside it for the next call.
         in_float: names, as `layers_of` gives them, of layers that stay in float too.
+        ranges: a file that keeps the ranges for the next call with the same source and the same images.
     """
     try:
         import onnx
@@ -59,7 +61,7 @@ def quantize(
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=[*outside, *kept],
                 calibrate_method=CalibrationMethod.MinMax,
-                calibration_cache_path=source.with_suffix(".ranges.json"),
+                calibration_cache_path=ranges,
             )
     finally:
         prepared.unlink()
@@ -76,7 +78,9 @@ def layers_of(source: Path) -> list[str]:
     return list(dict.fromkeys(_name(node) for node in _layers(onnx.load(str(source)))))
 
 
-def costliest(source: Path, images: Sequence[NDArray[np.uint8]], metadata: Mapping[str, Any]) -> list[list[str]]:
+def costliest(
+    source: Path, images: Sequence[NDArray[np.uint8]], metadata: Mapping[str, Any], *, ranges: Path, progress: Progress
+) -> list[list[str]]:
     """The layers in groups that follow each other in the network, those first whose int8 moves the scores the most.
 
     A group's cost is what the mean difference of the scores to the float file's falls by when that group alone stays in
@@ -89,10 +93,12 @@ def costliest(source: Path, images: Sequence[NDArray[np.uint8]], metadata: Mappi
     wanted = _scores(source, some)
     trial = source.with_suffix(".trial.onnx")
     differences = []
-    for group in groups:
-        quantize(source, trial, images, metadata, in_float=group)
+    for number, group in enumerate(groups):
+        progress(number, count)
+        quantize(source, trial, images, metadata, in_float=group, ranges=ranges)
         gaps = [np.abs(own - other).mean() for own, other in zip(_scores(trial, some), wanted, strict=True)]
         differences.append(float(np.mean(gaps)))
+    progress(count, count)
     trial.unlink()
     return [groups[index] for index in np.argsort(differences, kind="stable")]
 
@@ -107,7 +113,7 @@ def _layers(model: Any) -> list[Any]:
 
 
 def _name(layer: Any) -> str:
-    """Of its weights, which all views of a network share."""
+    """Of its weights, which all views of a network share unless the graph computes them."""
     return str(layer.input[1])
 
 
@@ -167,3 +173,6 @@ def _free_outputs(model: Any, layers: Collection[str]) -> None:
         for node in graph.node:
             for names in (node.input, node.output):
                 names[:] = [new if name == old else name for name in names]
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for initializer in [item for item in graph.initializer if item.name not in used]:
+        graph.initializer.remove(initializer)

@@ -141,7 +141,13 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 def _scaled(layer: nn.Conv2d, x_bchw: Tensor, scale_1c11: Tensor) -> Tensor:
-    """A pointwise convolution times a factor a channel: into its weights, which are few, and not over the map."""
+    """A pointwise convolution times a factor a channel; in training into its weights, which are few, not over the map.
+
+    An exported graph holds weights as they are: products of them are no weights to those who quantize it.
+    """
+    if not torch.is_grad_enabled():
+        y_bchw: Tensor = layer(x_bchw)
+        return y_bchw * scale_1c11
     scale_c111 = scale_1c11.transpose(0, 1)
     assert layer.bias is not None
     return F.conv2d(x_bchw, layer.weight * scale_c111, layer.bias * scale_c111.flatten())
