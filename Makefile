@@ -24,7 +24,7 @@ help:
 	@echo "make test       linters, types and tests"
 	@echo "make lint       linters and types alone"
 	@echo "make test-slow  the tests that take minutes"
-	@echo "make bench      training beside the plain loop, in turn, into benchmarks/results: about 20 minutes on two cores"
+	@echo "make bench      training beside the plain loop, in turn, into benchmarks/results: about 45 minutes"
 	@echo "make clean      remove $(VENV), $(DEMO)/ and caches"
 
 demo: $(VENV)/.installed-offline
