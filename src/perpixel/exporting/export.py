@@ -147,7 +147,7 @@ def _parity(exporter: Exporter, written: Written) -> dict[str, Any]:
     say = exporter.console.say
     say(f"largest difference of scores: {max(check.largest for check in written.checks):.2e} of the largest score")
     say(figures_line(exporter.reference.precision, _figures(own, before, after)[monitor], monitor, written.images))
-    if written.in_float is not None:
+    if written.in_float is not None and written.in_float[0]:
         say(f"in float stay {written.in_float[0]} of {written.in_float[1]} layers")
     say("one image: " + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items()))
     return {
