@@ -378,13 +378,18 @@ def test_a_run_in_bf16_is_held_against_itself_in_float32(
     assert weights["parity"]["figures"]["iou_per_image"]["reference"] == 0.78
 
 
-def test_openvino_gives_metres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def depth_run(folder: Path, patch: pytest.MonkeyPatch, image: tuple[int, int], size: tuple[int, int]) -> Run:
+    """A run of depth on three pairs; ``size`` is the network's."""
     for number in range(3):
-        write_image(tmp_path / f"images/{number}.png", picture(30, 40, number))
-        write_numbers(tmp_path / f"depths/{number}.png", np.full((30, 40), 900 + number, dtype=np.uint16))
-    layout = [f"data.root={tmp_path}", "data.images=images/{id}.png", "data.targets=depths/{id}.png"]
-    recipe = load_recipe("depth-regression", [*layout, "data.unlabelled=null", "input.size=[16, 32]"])
-    run = run_of(recipe, tmp_path / "run", ["0", "1", "2"], monkeypatch)
+        write_image(folder / f"images/{number}.png", picture(*image, number))
+        write_numbers(folder / f"depths/{number}.png", np.full(image, 900 + number, dtype=np.uint16))
+    layout = [f"data.root={folder}", "data.images=images/{id}.png", "data.targets=depths/{id}.png"]
+    recipe = load_recipe("depth-regression", [*layout, "data.unlabelled=null", f"input.size={list(size)}"])
+    return run_of(recipe, folder / "run", ["0", "1", "2"], patch)
+
+
+def test_openvino_gives_metres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = depth_run(tmp_path, monkeypatch, (30, 40), (16, 32))
     out = tmp_path / "out" / "depth.xml"
     sidecar = api.export(run.path, out, form="openvino", int8=True, calibrate=tmp_path / "images")
     assert sidecar["metadata"]["precision"] == "int8"
@@ -512,12 +517,7 @@ def test_the_fastest_of_those_that_are_right_is_written(
 @pytest.mark.skipif(not openvino_has_bf16(), reason="this processor does not compute in bf16")
 def test_bf16_does_not_misplace_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 700 pixels: places beyond 256 do not fit bf16, so that a file for any size was off by tenths."""
-    for number in range(2):
-        write_image(tmp_path / f"images/{number}.png", picture(120, 700, number))
-        write_numbers(tmp_path / f"depths/{number}.png", np.full((120, 700), 900 + number, dtype=np.uint16))
-    layout = [f"data.root={tmp_path}", "data.images=images/{id}.png", "data.targets=depths/{id}.png"]
-    recipe = load_recipe("depth-regression", [*layout, "data.unlabelled=null", "input.size=[96, 512]"])
-    run = run_of(recipe, tmp_path / "run", ["0", "1"], monkeypatch)
+    run = depth_run(tmp_path, monkeypatch, (120, 700), (96, 512))
     monkeypatch.setattr(exporter_module, "tolerated", lambda *_: True)
     monkeypatch.setattr(export_module, "_ways", lambda int8: [Way("openvino", "bf16")])
     sidecar = api.export(run.path, tmp_path / "out", fastest=True)
@@ -579,6 +579,7 @@ def test_only_what_lies_between_layers_becomes_int8() -> None:
         ("a.pt2", {"form": "torch-export", "int8": True, "calibrate": "."}, "no int8 in torch-export"),
         ("a.onnx", {"int8": True}, "needs images"),
         ("a.onnx", {"calibrate": "."}, "is of --int8"),
+        ("a", {"fastest": True, "int8": True, "calibrate": "."}, "--int8 is of one format"),
         ("a.onnx", {"int8": True, "calibrate": "nowhere"}, "no folder of images"),
         ("run/a.onnx", {"data": "nowhere"}, "nowhere"),
     ],

@@ -12,7 +12,7 @@ from perpixel._torchvision import ensure_torchvision
 from perpixel.errors import RequestError, WeightsError
 from perpixel.imresize import imresize
 from perpixel.models.mrpnet import MRPNetSR
-from perpixel.models.nafnet import NAFNET_SIZES, LayerNorm2d, NAFNet, nafnet
+from perpixel.models.nafnet import NAFNET_SIZES, LayerNorm2d, NAFBlock, NAFNet, nafnet
 from perpixel.models.network import PixelModel
 from perpixel.models.restoration import RestorationNetwork, parameter_count
 from perpixel.models.spandrel import load_spandrel
@@ -88,6 +88,20 @@ def test_nafnet_learns_from_its_start() -> None:
     assert losses[-1] < 0.5 * losses[0]
     unmoved = [name for name, parameter in network.named_parameters() if not parameter.grad.abs().sum() > 0]  # type: ignore[union-attr]
     assert not unmoved
+
+
+def test_nafnet_trains_as_it_predicts() -> None:
+    """In training the factors of a block's branches are in its weights."""
+    torch.manual_seed(0)
+    block = NAFBlock(8).double()
+    for scale in (block.beta, block.gamma):
+        nn.init.normal_(scale)
+    image_bchw = torch.randn(2, 8, 6, 5).double()
+    with torch.no_grad():
+        predicted_bchw = block(image_bchw)
+    trained_bchw = block(image_bchw)
+    assert trained_bchw.requires_grad
+    assert torch.allclose(trained_bchw, predicted_bchw, atol=1e-12)
 
 
 def test_layer_norm_is_over_the_channels_of_a_pixel() -> None:

@@ -87,14 +87,14 @@ def _parity(sidecar: Mapping[str, Any]) -> str:
         + "\n\nDifferences are of scores, as parts of the largest score.\n\n"
         + figures_line(parity["precision_of_run"], values, key, parity["images"])
         + "."
-        + _in_float(parity["in_float"])
+        + (f" {in_float_line(parity['in_float'])}." if parity["in_float"] else "")
         + f"\n\nOne image, warm, median: {seconds}; {parity['machine']}."
     )
 
 
-def _in_float(layers: Sequence[int] | None) -> str:
+def in_float_line(layers: Sequence[int]) -> str:
     """Of int8: how many of how many layers are not."""
-    return f" In float stay {layers[0]} of {layers[1]} layers." if layers and layers[0] else ""
+    return f"In float stay {layers[0]} of {layers[1]} layers"
 
 
 def figures_line(precision: str, values: Mapping[str, float | None], monitor: str, images: int) -> str:

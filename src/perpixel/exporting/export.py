@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from perpixel.console import Console
 from perpixel.errors import PerpixelError, RequestError, RunError
-from perpixel.exporting.card import fastest_table, figures_line, model_card
+from perpixel.exporting.card import fastest_table, figures_line, in_float_line, model_card
 from perpixel.exporting.exporter import FORMATS, Exporter, Figures, Way, Written
 from perpixel.exporting.onnx_file import openvino_has_bf16
 from perpixel.exporting.parity import as_rows, seconds_per_image, tolerances
@@ -147,8 +147,8 @@ def _parity(exporter: Exporter, written: Written) -> dict[str, Any]:
     say = exporter.console.say
     say(f"largest difference of scores: {max(check.largest for check in written.checks):.2e} of the largest score")
     say(figures_line(exporter.reference.precision, _figures(own, before, after)[monitor], monitor, written.images))
-    if written.in_float is not None and written.in_float[0]:
-        say(f"in float stay {written.in_float[0]} of {written.in_float[1]} layers")
+    if written.in_float is not None:
+        say(in_float_line(written.in_float))
     say("one image: " + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items()))
     return {
         "checks": as_rows(written.checks),

@@ -15,8 +15,9 @@ from perpixel.inference.exported import ExportedPredictor, missing
 _QUANTIZED = ["Conv", "ConvTranspose", "Gemm", "Add", "Relu", "MaxPool", "Concat", "Resize", "Clip"]
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
 _GROUPS = 16
-Progress = Callable[[int, int], None]
 _COMPARED_IMAGES = 8
+
+Progress = Callable[[int, int], None]
 
 
 def quantize(
